@@ -1,0 +1,59 @@
+# The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format lock weights clean
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+
+help:  ## show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+serve: .venv/.serve  ## install if need be, then serve on http://127.0.0.1:8000 (PORT=...)
+	@exec $(BIN)/menny serve --host $(HOST) --port $(PORT)
+
+test: .venv/.dev  ## install if need be, then run every check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint: .venv/.dev  ## ruff and mypy, without the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.dev  ## let ruff put the code in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+weights: .venv/.serve  ## train the shipped weights anew
+	$(BIN)/menny train --recipe default --out weights/menny_model_weights.npz
+
+# One resolution for every platform; hashes, but no addresses of any registry.
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --no-annotate --python-version 3.11
+lock: .venv/.dev  ## resolve the dependencies again
+	$(UV_COMPILE) pyproject.toml --group build -o requirements.lock $(LOCK_FLAGS)
+	$(UV_COMPILE) --group dev -c requirements.lock -o requirements-dev.lock $(LOCK_FLAGS)
+
+clean:  ## remove what `make` installed and cached
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- installation -----------------------------------------------------------------------
+
+.venv/.python: scripts/create-venv
+	@scripts/create-venv .venv
+	@touch $@
+
+.venv/.serve: .venv/.python requirements.lock pyproject.toml
+	@echo "Installing Menny into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.serve requirements-dev.lock
+	@echo "Installing the development tools into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,158 @@
+"""`menny`: the command line. Exit status 0, 1 for a failure, 2 for wrong usage."""
+
+import logging
+import os
+import socket
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from app.settings import Settings
+from training.commands import dataset_command, evaluate_command, train_command
+from training.errors import MennyError, VocabularyError
+from training.vocabulary import MAX_QUERY_LENGTH, check_query
+from training.weights import SHIPPED_WEIGHTS
+
+cli = typer.Typer(
+    help="Menny, a tiny Transformer: up to five letters in, as many vowels of the opposite case "
+    "out.",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+cli.command(name="train")(train_command)
+cli.command(name="evaluate")(evaluate_command)
+cli.command(name="dataset")(dataset_command)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli()
+    except MennyError as error:
+        sys.exit(f"error: {error}")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"menny {version('menny')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (127.0.0.1).", metavar="ADDRESS")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on (8000); 0: a free one.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The .npz file to serve (the shipped one).")
+    ] = None,
+) -> None:
+    """Serve Menny over HTTP until SIGTERM or Ctrl-C.
+
+    Every setting is also an environment variable, MENNY_PORT for instance; a flag wins.
+
+    Example: [bold]menny serve --port 8080[/bold], then
+    [bold]curl localhost:8080/transform --json '{"query": "MeM"}'[/bold]
+    """
+    flags: dict[str, Any] = {"host": host, "port": port, "weights": weights}
+    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+
+    import uvicorn
+
+    from app.main import create_app
+
+    _configure_logging(settings.log_level)
+    listener = _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn has shut down, then raises the signal again
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+@cli.command()
+def chat(
+    weights: Annotated[Path, typer.Option(help="The .npz file to talk to.")] = SHIPPED_WEIGHTS,
+) -> None:
+    """Talk to Menny: the book's interactive session.
+
+    Up to five letters at each prompt; [bold]q[/bold] or Ctrl-D leaves.
+
+    Example: [bold]menny chat[/bold]
+    """
+    if not weights.exists():
+        typer.echo(f"There are no weights in {weights}.")
+        if not typer.confirm("Train Menny now? It takes a minute", default=True):
+            raise typer.Exit(1)
+        train_command(out=weights)
+
+    from app.inference.engine import Engine
+
+    with Engine(weights) as engine:
+        if engine.unavailable is not None:
+            sys.exit(f"error: {engine.unavailable}")
+        while True:
+            try:
+                query = input(f"Enter your prompt (max {MAX_QUERY_LENGTH} chars, q to quit): ")
+                if query == "q":
+                    break
+                typer.echo(f"Menny: {engine.submit(check_query(query)).result().response}")
+            except VocabularyError as error:
+                typer.echo(f"Sorry, {error}.")
+            except (EOFError, KeyboardInterrupt):
+                typer.echo()
+                break
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or a sentence that says why there is none."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=2048)
+    except socket.gaierror as error:
+        sys.exit(f"error: {host!r} is not an address of this machine: {error.strerror}")
+    except OSError as error:
+        remedy = "; stop what uses it or take another one with --port" if port else ""
+        sys.exit(
+            f"error: can't listen on {host} port {port}: {os.strerror(error.errno or 0)}{remedy}"
+        )
+    bound_host, bound_port = listener.getsockname()[:2]
+    shown_host = f"[{bound_host}]" if ":" in bound_host else bound_host
+    logging.getLogger("app").info("listening on http://%s:%d", shown_host, bound_port)
+    return listener
+
+
+def _configure_logging(level: str) -> None:
+    console = Console(stderr=True)
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, log_time_format="%X")
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Errors into HTTP, all of them here: RFC 9457 problem documents."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.errors import ModelUnavailableError, ServiceError
+from app.schemas import FieldError, Problem
+from training.errors import MennyError, VocabularyError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_STATUS_OF: dict[type[MennyError], HTTPStatus] = {
+    VocabularyError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ModelUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: list[FieldError] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """An error response."""
+    document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    return Response(
+        document.model_dump_json(exclude_none=True),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The `responses` argument of a route: how OpenAPI documents these errors."""
+    return {
+        status.value: {
+            "description": _MEANING[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+_MEANING = {
+    HTTPStatus.BAD_REQUEST: "The body is not JSON",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The JSON is not what is asked for",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer",
+}
+
+BODY_PROBLEMS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+"""What can be wrong with any JSON body."""
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Have every error of `app` answered with a problem document, and documented as such."""
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(MennyError, _on_menny_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
+            schemas.pop("HTTPValidationError", None)  # FastAPI's own, which is never sent here
+            schemas.pop("ValidationError", None)
+        assert app.openapi_schema is not None  # noqa: S101 - generate() has just set it
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    first, *_ = found = error.errors()
+    if first["type"] == "json_invalid":
+        return problem(
+            HTTPStatus.BAD_REQUEST,
+            f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}",
+        )
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    if first["loc"] == ("body",) and first["type"] != "missing" and not is_json:
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"the body is sent as {content_type or 'nothing in particular'}; send JSON, with the "
+            "header Content-Type: application/json",
+            headers={"Accept": "application/json"},
+        )
+    errors = [
+        FieldError(pointer=_pointer(part["loc"]), detail=_detail(part)) for part in found[:20]
+    ]
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "; ".join(error.detail for error in errors[:3]),
+        errors=errors,
+    )
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    parts = (str(part)[:100].replace("~", "~0").replace("/", "~1") for part in location[1:])
+    return "/".join(["#", *parts])
+
+
+def _detail(error: dict[str, Any]) -> str:
+    name = str(error["loc"][-1])[:100]
+    match error["type"]:
+        case "missing" if error["loc"] == ("body",):
+            return "there is no body; send a JSON object"
+        case "missing":
+            return f"field {name!r} is missing"
+        case "extra_forbidden":
+            return f"there is no field {name!r}"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "the body is JSON, but not an object"
+        case _:
+            return str(error["msg"])
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            detail = "there is nothing here; /docs shows what there is"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            detail = f"{request.method} does nothing here; use {allowed}"
+        case _:
+            detail = str(error.detail)
+    return problem(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+async def _on_menny_error(request: Request, error: Exception) -> Response:
+    status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
+    return problem(status, str(error))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    # Starlette logs the traceback; the client learns nothing of it.
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong in the service")

@@ -1,0 +1,204 @@
+"""The offline commands: `menny train`, `menny evaluate` and `menny dataset`."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
+from training.dataset import generate_dataset, read_dataset, write_dataset
+from training.errors import TrainingStoppedError
+from training.evaluation import EXACT_MATCH_CEILING, Metrics
+from training.weights import SHIPPED_WEIGHTS, ModelCard, load_weights, save_weights
+
+
+def _help_of(field: str) -> str:
+    """The description and the recipes' values of a field of `TrainingConfig`."""
+    description = TrainingConfig.model_fields[field].description
+    values = ", ".join(f"{name}: {getattr(config, field)}" for name, config in RECIPES.items())
+    return f"{description} ({values})"
+
+
+def train_command(
+    recipe: Annotated[Recipe, typer.Option(help="What to start from.")] = Recipe.DEFAULT,
+    out: Annotated[
+        Path, typer.Option(help="The .npz file to write; its card goes beside it.")
+    ] = SHIPPED_WEIGHTS,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Train on this .jsonl or .csv dataset instead of generated queries."),
+    ] = None,
+    num_samples: Annotated[int | None, typer.Option(help=_help_of("num_samples"))] = None,
+    num_epochs: Annotated[int | None, typer.Option(help=_help_of("num_epochs"))] = None,
+    batch_size: Annotated[int | None, typer.Option(help=_help_of("batch_size"))] = None,
+    learning_rate: Annotated[float | None, typer.Option(help=_help_of("learning_rate"))] = None,
+    seed: Annotated[int | None, typer.Option(help=_help_of("seed"))] = None,
+    resample: Annotated[bool | None, typer.Option(help=_help_of("resample"))] = None,
+    shuffle: Annotated[bool | None, typer.Option(help=_help_of("shuffle"))] = None,
+    mask_padding: Annotated[bool | None, typer.Option(help=_help_of("mask_padding"))] = None,
+    warm_up_steps: Annotated[int | None, typer.Option(help=_help_of("warm_up_steps"))] = None,
+    schedule: Annotated[
+        Literal["constant", "cosine"] | None, typer.Option(help=_help_of("schedule"))
+    ] = None,
+    early_stopping: Annotated[int | None, typer.Option(help=_help_of("early_stopping"))] = None,
+) -> None:
+    """Train Menny from scratch and write her weights and their model card.
+
+    Ctrl-C stops cleanly: nothing is written before training has ended.
+
+    Example: [bold]menny train --recipe default --seed 7 --out /tmp/menny.npz[/bold]
+    """
+    dataset = None if data is None else read_dataset(data)
+    if dataset is not None:
+        resample, num_samples = False, len(dataset)
+    try:
+        config = recipe_config(
+            recipe,
+            num_samples=num_samples,
+            num_epochs=num_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            resample=resample,
+            shuffle=shuffle,
+            mask_padding=mask_padding,
+            warm_up_steps=warm_up_steps,
+            schedule=schedule,
+            early_stopping=early_stopping,
+        )
+    except ValidationError as error:
+        raise typer.BadParameter(_first_message(error)) from None
+
+    from training.backend import mlx_on_this_thread
+    from training.progress import show_progress
+    from training.trainer import train
+
+    console = Console()
+    with _stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
+        try:
+            result = train(config, dataset, on_epoch=watch, should_stop=stop.is_set)
+        except TrainingStoppedError as error:
+            kept = f"{out} is as it was" if out.exists() else f"there is still no {out}"
+            raise TrainingStoppedError(f"{error}; nothing was written, {kept}") from None
+    card = save_weights(
+        out,
+        result.parameters,
+        ModelCard(
+            recipe=recipe,
+            config=config,
+            metrics=result.fresh,
+            test_metrics=result.test,
+            training_seconds=round(result.seconds, 2),
+        ),
+    )
+    typer.echo(f"trained in {result.seconds:.1f} s; wrote {out}, version {card.sha256[:12]}")
+    columns = {"fresh queries": result.fresh, "test part": result.test}
+    if recipe is Recipe.BOOK:
+        columns["training part"] = result.train
+    console.print(_metrics_table(columns, show_book_accuracy=recipe is Recipe.BOOK))
+
+
+def evaluate_command(
+    weights: Annotated[Path, typer.Option(help="The .npz file to measure.")] = SHIPPED_WEIGHTS,
+    num_queries: Annotated[int, typer.Option(min=1, max=10_000_000, help="Queries to draw.")] = (
+        20_000
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the queries.")] = 1,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Measure on this .jsonl or .csv dataset instead of drawn queries."),
+    ] = None,
+) -> None:
+    """Measure weights on queries, over real letters only.
+
+    Example: [bold]menny evaluate --weights /tmp/menny.npz --num-queries 100000[/bold]
+    """
+    import numpy as np
+
+    checked = load_weights(weights)
+    dataset = (
+        generate_dataset(num_queries, np.random.default_rng(seed))
+        if data is None
+        else read_dataset(data)
+    )
+
+    from training.backend import mlx_on_this_thread
+    from training.evaluation import evaluate
+    from training.model import build_model
+    from training.trainer import forward_of
+
+    with mlx_on_this_thread():
+        metrics = evaluate(forward_of(build_model(checked.parameters)), dataset)
+    origin = f"recipe {checked.card.recipe}" if checked.card else "no model card"
+    typer.echo(f"{weights}: version {checked.version}, {origin}")
+    Console().print(_metrics_table({"measured": metrics}, show_book_accuracy=True))
+
+
+def dataset_command(
+    out: Annotated[Path, typer.Option(help="The .jsonl or .csv file to write.")],
+    num_samples: Annotated[int, typer.Option(min=1, max=10_000_000, help="Rows to draw.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
+) -> None:
+    """Draw queries and their labels and write them to a file, for `menny train --data`.
+
+    Example: [bold]menny dataset --num-samples 500 --out pairs.jsonl[/bold]
+    """
+    import numpy as np
+
+    write_dataset(generate_dataset(num_samples, np.random.default_rng(seed)), out)
+    typer.echo(f"wrote {num_samples:,} rows to {out}")
+
+
+def _first_message(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    option = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"])
+    return option + first["msg"].removeprefix("Value error, ")
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Set the event on the first Ctrl-C or SIGTERM; the second one does what it always does."""
+    stop = threading.Event()
+    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+    def handler(signum: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(signum, previous[signal.Signals(signum)])
+
+    for signum in previous:
+        signal.signal(signum, handler)
+    try:
+        yield stop
+    finally:
+        for signum, old in previous.items():
+            signal.signal(signum, old)
+
+
+def _metrics_table(columns: dict[str, Metrics], *, show_book_accuracy: bool) -> Table:
+    rows = {
+        "queries": lambda metrics: f"{metrics.num_queries:,}",
+        "rule_accuracy": lambda metrics: f"{metrics.rule_accuracy:.2%}",
+        "excess_nll": lambda metrics: f"{metrics.excess_nll:.5f}",
+        "exact_match": lambda metrics: f"{metrics.exact_match:.2%}",
+        "book accuracy": lambda metrics: f"{metrics.book_accuracy:.2%}",
+    }
+    meaning = {
+        "queries": "",
+        "rule_accuracy": "letters answered with an allowed vowel",
+        "excess_nll": "cross-entropy above the best possible, ln 5; nats a letter",
+        "exact_match": f"labels matched; {EXACT_MATCH_CEILING:.0%} is the ceiling on unseen ones",
+        "book accuracy": "the book's: counts padding, answered with 'a', as right",
+    }
+    if not show_book_accuracy:
+        del rows["book accuracy"]
+    table = Table("", *columns, "meaning", box=None, header_style="bold")
+    for name, show in rows.items():
+        table.add_row(name, *map(show, columns.values()), f"[dim]{meaning[name]}[/dim]")
+    return table

@@ -1,0 +1,94 @@
+"""What a training run is asked to do, and the two recipes that Menny comes with."""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainingConfig(BaseModel):
+    """One training run, validated and frozen. The defaults are those of the `default` recipe.
+
+    `num_samples` queries are drawn and split 60 / 20 / 20 for training, validation and test. An
+    epoch passes once over the training part, in batches of which a last, partial one is dropped.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_samples: int = Field(2560, ge=5, le=10_000_000, description="queries drawn for an epoch")
+    num_epochs: int = Field(60, ge=1, le=100_000, description="passes over the training part")
+    batch_size: int = Field(256, ge=1, le=8192, description="queries in a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's peak learning rate")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the data and of the first weights")
+    resample: bool = Field(True, description="draw the training part anew for each epoch")
+    shuffle: bool = Field(True, description="visit the training part in a random order")
+    mask_padding: bool = Field(True, description="leave empty positions out of the loss")
+    warm_up_steps: int = Field(30, ge=0, le=1_000_000, description="steps of linear warm-up")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="learning rate after the warm-up: constant, or cosine decay to 0"
+    )
+    early_stopping: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="stop after this many epochs without a lower validation excess_nll, "
+        "and keep the best epoch's weights",
+    )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.num_samples * 3 // 5 // self.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in the whole run, if it isn't stopped early."""
+        return self.num_epochs * self.steps_per_epoch
+
+    @model_validator(mode="after")
+    def _an_epoch_has_a_batch(self) -> Self:
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"the training part, {self.num_samples * 3 // 5} of {self.num_samples} samples, "
+                f"does not fill one batch of {self.batch_size}"
+            )
+        if self.warm_up_steps > self.num_steps:
+            raise ValueError(
+                f"warm_up_steps ({self.warm_up_steps}) is longer than the run "
+                f"({self.num_steps} steps)"
+            )
+        return self
+
+
+class Recipe(StrEnum):
+    """The recipes' names."""
+
+    DEFAULT = "default"
+    """What ships."""
+    BOOK = "book"
+    """What the chapter prints, faults included."""
+
+
+RECIPES = {
+    Recipe.DEFAULT: TrainingConfig(),
+    Recipe.BOOK: TrainingConfig(
+        num_samples=500,
+        num_epochs=100,
+        batch_size=64,
+        learning_rate=1e-3,
+        resample=False,
+        shuffle=False,
+        mask_padding=False,
+        warm_up_steps=0,
+        schedule="constant",
+    ),
+}
+
+
+def recipe_config(recipe: Recipe, **changes: object) -> TrainingConfig:
+    """The recipe with some fields changed (`None` changes nothing).
+
+    Raises pydantic's `ValidationError` (a `ValueError`) for a value out of bounds.
+    """
+    changed = {name: value for name, value in changes.items() if value is not None}
+    return TrainingConfig.model_validate(RECIPES[recipe].model_dump() | changed)

@@ -1,0 +1,36 @@
+"""Every exception that Menny raises on purpose.
+
+    MennyError
+    ├── VocabularyError      a text that Menny cannot read
+    ├── DatasetError         a dataset file, or a row of it, that is not right
+    ├── WeightsError         a weights file that is missing, damaged or not Menny's
+    └── TrainingError        a training run that cannot give a model
+        └── TrainingStoppedError
+                             it was asked to stop, and nothing was saved
+
+Each message says what is wrong and, where there is one, the remedy: it is shown to people as it is.
+"""
+
+
+class MennyError(Exception):
+    """The root: catch this to catch everything that Menny raises on purpose."""
+
+
+class VocabularyError(MennyError):
+    """A text that is not 1 to 5 ASCII letters."""
+
+
+class DatasetError(MennyError):
+    """A dataset that cannot be read, or has a row that breaks the rule."""
+
+
+class WeightsError(MennyError):
+    """A weights file that cannot be used."""
+
+
+class TrainingError(MennyError):
+    """A training run that cannot give a model."""
+
+
+class TrainingStoppedError(TrainingError):
+    """A training run that was asked to stop; nothing was saved."""

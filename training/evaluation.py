@@ -1,0 +1,112 @@
+"""Step 6: how good is she? Metrics that say what they are.
+
+All are over real letters, never padding, except the book's own accuracy.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.dataset import (
+    ALLOWED_VOWELS,
+    IS_ALLOWED,
+    VOWELS,
+    Dataset,
+    generate_labels,
+    generate_queries,
+    query_codes,
+)
+from training.vocabulary import PADDING, Letters
+
+Forward = Callable[[Letters], npt.NDArray[np.float32]]
+"""Letters (B, L) to logits (B, L, V)."""
+
+BEST_NLL = math.log(len(VOWELS))
+"""ln 5, nats a letter: what a model that knows the label distribution exactly has."""
+
+EXACT_MATCH_CEILING = 1 / len(VOWELS)
+"""The expected exact match of any model on labels it has not seen."""
+
+BATCH_SIZE = 256
+"""Queries in one forward pass; a smaller set is padded to it, so that MLX sees one shape."""
+
+
+class Metrics(BaseModel):
+    """How a model does on a set of queries."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_queries: int = Field(description="queries that were measured")
+    rule_accuracy: float = Field(description="share of letters answered with an allowed vowel")
+    excess_nll: float = Field(
+        description="cross-entropy against the true label distribution minus ln 5, nats a letter"
+    )
+    exact_match: float = Field(
+        description="share of letters answered with the very label drawn; 0.2 is the ceiling on "
+        "labels not trained on, as they are random"
+    )
+    book_accuracy: float = Field(
+        description="the book's accuracy: share of all five positions answered with the label, "
+        "an empty position counting as right when it is answered with 'a'"
+    )
+
+
+def evaluate(forward: Forward, dataset: Dataset) -> Metrics:
+    """Measure a model on a dataset, the most likely letter being her answer."""
+    num_letters = num_allowed = num_matched = num_matched_by_book = 0
+    total_nll = 0.0
+    for start in range(0, len(dataset), BATCH_SIZE):
+        batch = dataset[start : start + BATCH_SIZE]
+        log_probabilities = _log_softmax(_forward_padded(forward, batch.queries))  # (B, L, V)
+        answers = log_probabilities.argmax(axis=-1)  # (B, L)
+        is_letter = batch.queries != PADDING
+        letters, letter_answers = batch.queries[is_letter], answers[is_letter]  # (N,)
+        num_letters += letters.size
+        num_allowed += int(IS_ALLOWED[letters, letter_answers].sum())
+        num_matched += int((letter_answers == batch.labels[is_letter]).sum())
+        num_matched_by_book += int((answers == np.maximum(batch.labels, 0)).sum())
+        of_vowels = np.take_along_axis(
+            log_probabilities[is_letter], ALLOWED_VOWELS[letters].astype(np.intp), axis=-1
+        )
+        total_nll -= float(of_vowels.mean(axis=-1).sum())
+    return Metrics(
+        num_queries=len(dataset),
+        rule_accuracy=num_allowed / num_letters,
+        excess_nll=total_nll / num_letters - BEST_NLL,
+        exact_match=num_matched / num_letters,
+        book_accuracy=num_matched_by_book / dataset.labels.size,
+    )
+
+
+def fresh_dataset(
+    num_queries: int, rng: np.random.Generator, trained_on: npt.NDArray[np.int64] | None = None
+) -> Dataset:
+    """Draw queries that were not trained on, with fresh labels.
+
+    `trained_on` has the codes (`query_codes`) of the queries to leave out. There are only 52
+    queries of one letter and 2,704 of two: after a long training run few of them are left.
+    """
+    seen = np.array([], dtype=np.int64) if trained_on is None else trained_on
+    queries = generate_queries(0, rng)
+    while len(queries) < num_queries:
+        more = generate_queries(num_queries, rng)
+        more = more[~np.isin(query_codes(more), seen)]
+        queries = np.concatenate([queries, more])[:num_queries]
+    return Dataset(queries, generate_labels(queries, rng))
+
+
+def _forward_padded(forward: Forward, queries: Letters) -> npt.NDArray[np.float64]:
+    missing = BATCH_SIZE - len(queries)
+    padded = np.pad(queries, ((0, missing), (0, 0)), constant_values=PADDING)
+    return forward(padded)[: len(queries)].astype(np.float64)
+
+
+def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(
+        np.exp(shifted).sum(axis=-1, keepdims=True)
+    )
+    return normalised

@@ -1,0 +1,211 @@
+"""Step 5: training.
+
+`train` is a plain loop: draw, batch, loss, gradients, Adam; after each epoch a look at the
+validation part, after the last one the test part and 20,000 fresh queries. The same
+configuration gives bit-identical weights on the same machine.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from training.backend import mx, nn, optim
+from training.batching import batch_iterate
+from training.config import TrainingConfig
+from training.dataset import (
+    Dataset,
+    generate_dataset,
+    query_codes,
+    split_dataset,
+)
+from training.errors import TrainingError, TrainingStoppedError
+from training.evaluation import Forward, Metrics, evaluate, fresh_dataset
+from training.loss import cross_entropy_loss
+from training.model import Menny, parameters_of
+from training.vocabulary import Letters, one_hot
+
+NUM_FRESH_QUERIES = 20_000
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Where a training run is, at the end of an epoch."""
+
+    epoch: int
+    """Counted from 1."""
+    num_epochs: int
+    loss: float
+    """Mean over the epoch's batches, nats a letter."""
+    validation: Metrics
+    seconds: float
+    """Since training began."""
+
+    @property
+    def seconds_left(self) -> float:
+        """If the epochs to come take as long as those so far."""
+        return self.seconds / self.epoch * (self.num_epochs - self.epoch)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained model and what was measured of it."""
+
+    config: TrainingConfig
+    parameters: dict[str, npt.NDArray[np.float32]] = field(repr=False)
+    history: list[EpochReport] = field(repr=False)
+    train: Metrics
+    """On the (last) training part itself."""
+    test: Metrics
+    """On the test part."""
+    fresh: Metrics
+    """On 20,000 fresh queries, none of which was trained on."""
+    seconds: float
+    """Training with its validation, without the final measurements."""
+
+
+def train(
+    config: TrainingConfig,
+    dataset: Dataset | None = None,
+    *,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train Menny from scratch.
+
+    Args:
+        config: What to do. With a `dataset`, its `num_samples` must be the dataset's length and
+            `resample` must be off.
+        dataset: Queries and labels to use instead of generated ones.
+        on_epoch: Called at the end of each epoch.
+        should_stop: Asked before each step; when it says so, `TrainingStoppedError` is raised.
+
+    Raises:
+        TrainingStoppedError: `should_stop` said so.
+        TrainingError: The loss is no longer a number, or dataset and configuration don't match.
+
+    Uses MLX on the calling thread, which should end with `mx.clear_streams()`.
+    """
+    if dataset is not None and (config.resample or len(dataset) != config.num_samples):
+        raise TrainingError("with a dataset, num_samples is its length and resample is off")
+    data_seed, order_seed, fresh_seed = np.random.SeedSequence(config.seed).spawn(3)
+    data_rng, order_rng = np.random.default_rng(data_seed), np.random.default_rng(order_seed)
+    train_part, validation_part, test_part = split_dataset(
+        dataset or generate_dataset(config.num_samples, data_rng)
+    )
+
+    mx.random.seed(config.seed)
+    model = Menny()
+    optimizer = optim.Adam(learning_rate=_learning_rate(config))
+    step = _build_step(model, optimizer, mask_padding=config.mask_padding)
+    forward = forward_of(model)
+
+    history: list[EpochReport] = []
+    trained_on: list[npt.NDArray[np.int64]] = []
+    best_excess_nll, best_epoch, best_parameters = math.inf, 0, parameters_of(model)
+    begin = time.perf_counter()
+    for epoch in range(1, config.num_epochs + 1):
+        if config.resample and epoch > 1:
+            train_part = generate_dataset(len(train_part), data_rng)
+        if config.resample or epoch == 1:
+            trained_on.append(query_codes(train_part.queries))
+        losses = []
+        for batch in batch_iterate(
+            train_part, config.batch_size, order_rng if config.shuffle else None
+        ):
+            if should_stop():
+                raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
+            losses.append(step(mx.array(one_hot(batch.queries)), mx.array(batch.labels)))
+        loss = float(np.mean([loss.item() for loss in losses]))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} in epoch {epoch}: the learning rate "
+                f"({config.learning_rate:g}) is too high"
+            )
+        report = EpochReport(
+            epoch,
+            config.num_epochs,
+            loss,
+            evaluate(forward, validation_part),
+            time.perf_counter() - begin,
+        )
+        history.append(report)
+        on_epoch(report)
+        if config.early_stopping is not None:
+            if report.validation.excess_nll < best_excess_nll:
+                best_excess_nll, best_epoch = report.validation.excess_nll, epoch
+                best_parameters = parameters_of(model)
+            elif epoch - best_epoch >= config.early_stopping:
+                break
+    seconds = time.perf_counter() - begin
+
+    if config.early_stopping is not None:
+        model.load_weights([(name, mx.array(value)) for name, value in best_parameters.items()])
+    fresh = fresh_dataset(
+        NUM_FRESH_QUERIES, np.random.default_rng(fresh_seed), np.concatenate(trained_on)
+    )
+    return TrainingResult(
+        config,
+        parameters_of(model),
+        history,
+        train=evaluate(forward, train_part),
+        test=evaluate(forward, test_part),
+        fresh=evaluate(forward, fresh),
+        seconds=seconds,
+    )
+
+
+def forward_of(model: Menny) -> Forward:
+    """The model's forward pass as a function from letters to logits, both NumPy arrays."""
+
+    def forward(letters: Letters) -> npt.NDArray[np.float32]:
+        return np.array(model(mx.array(one_hot(letters))))
+
+    return forward
+
+
+def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.array]:
+    """Linear warm-up, then constant or cosine decay to 0 at the last step."""
+    peak, warm_up = config.learning_rate, config.warm_up_steps
+    if config.schedule == "constant" and not warm_up:
+        return peak
+    after = (
+        optim.cosine_decay(peak, config.num_steps - warm_up)
+        if config.schedule == "cosine"
+        else optim.linear_schedule(peak, peak, 1)
+    )
+    if not warm_up:
+        return after
+    ramp = optim.linear_schedule(peak / warm_up, peak, warm_up)
+    return optim.join_schedules([ramp, after], [warm_up])
+
+
+def _build_step(
+    model: Menny, optimizer: optim.Optimizer, *, mask_padding: bool
+) -> Callable[[mx.array, mx.array], mx.array]:
+    """One optimizer step as a function of one-hot rows (B, L, V) and labels (B, L)."""
+
+    def loss_of(inputs: mx.array, labels: mx.array) -> mx.array:
+        return cross_entropy_loss(model(inputs), labels, mask_padding=mask_padding)
+
+    loss_and_grad = nn.value_and_grad(model, loss_of)
+
+    def step(inputs: mx.array, labels: mx.array) -> mx.array:
+        loss, gradients = loss_and_grad(inputs, labels)
+        optimizer.update(model, gradients)
+        return loss
+
+    # Compiling pays on a GPU; on the CPU it needs a C++ compiler and gains nothing at this size.
+    state = [model.state, optimizer.state]
+    if mx.default_device() == mx.Device(mx.gpu):
+        step = mx.compile(step, inputs=state, outputs=state)
+
+    def evaluated_step(inputs: mx.array, labels: mx.array) -> mx.array:
+        loss = step(inputs, labels)
+        mx.eval(loss, state)
+        return loss
+
+    return evaluated_step

@@ -1,0 +1,260 @@
+"""Weights on disk: `menny_model_weights.npz` and, beside it, its model card as JSON.
+
+The `.npz` has the book's layout: one float32 array for each parameter, by its name. It is
+untrusted: every byte is checked here, in NumPy, before MLX sees any of it, because `mx.load`
+believes what the file says of itself (ml-explore/mlx#3365). The card is optional, for the book's
+own files have none; where there is one, its SHA-256 must be the file's.
+"""
+
+import hashlib
+import io
+import math
+import os
+import platform
+import stat
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.config import Recipe, TrainingConfig
+from training.errors import WeightsError
+from training.evaluation import Metrics
+from training.model import parameter_shapes
+
+Parameters = Mapping[str, npt.NDArray[np.float32]]
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "menny_model_weights.npz"
+"""What ships: written by offline training only."""
+
+MAX_FILE_SIZE = 16 * 2**20
+"""Bytes; Menny's own file has 2 MiB."""
+
+_HEADER_ALLOWANCE = 4096  # bytes of an .npy member that are not data
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "menny": version("menny"),
+        "mlx": version("mlx"),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }
+
+
+class ModelCard(BaseModel):
+    """Where a weights file comes from and what was measured of it."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    name: str = "menny"
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    recipe: Recipe
+    config: TrainingConfig = Field(description="the recipe as it was run, seed included")
+    metrics: Metrics = Field(description="on fresh queries, none of which was trained on")
+    test_metrics: Metrics = Field(description="on the test part of the dataset")
+    training_seconds: float
+    versions: dict[str, str] = Field(default_factory=_versions)
+    sha256: str = Field("", description="of the .npz file")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Checked weights, still in NumPy."""
+
+    parameters: Parameters = field(repr=False)
+    sha256: str
+    card: ModelCard | None = None
+
+    @property
+    def version(self) -> str:
+        """The model version: the first 12 digits of the file's SHA-256."""
+        return self.sha256[:12]
+
+
+def card_path(path: Path) -> Path:
+    """Where the card of a weights file is."""
+    return path.with_suffix(".json")
+
+
+def save_weights(path: Path, parameters: Parameters, card: ModelCard) -> ModelCard:
+    """Write weights and card so that whoever looks sees the old ones or the new ones, whole.
+
+    Returns the card with the file's SHA-256; raises `WeightsError` if the disk won't take them.
+    """
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **parameters)
+    data = file.getvalue()
+    card = card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Between the two renames there is no card, rather than one that belongs to other weights.
+        with (
+            _TemporaryFile(path, data) as weights_file,
+            _TemporaryFile(card_path(path), card.model_dump_json(indent=2).encode()) as card_file,
+        ):
+            card_path(path).unlink(missing_ok=True)
+            _sync_folder(path.parent)
+            weights_file.publish()
+            card_file.publish()
+    except OSError as error:
+        raise WeightsError(f"can't write {path}: {error.strerror}") from error
+    return card
+
+
+def load_weights(path: Path) -> Weights:
+    """Read and check a weights file and, if there is one, its card.
+
+    Raises `WeightsError` saying what is wrong with which array.
+    """
+    data = _read_file(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    card = load_card(path)
+    if card is not None and card.sha256 != sha256:
+        raise WeightsError(
+            f"{path}: the file's SHA-256 is {sha256[:12]}..., but its card {card_path(path).name} "
+            f"says {card.sha256[:12]}...: one of the two is damaged or belongs to other weights"
+        )
+    return Weights(_parse(data, path), sha256, card)
+
+
+def load_card(path: Path) -> ModelCard | None:
+    """The card of a weights file, or `None` if there is none; `WeightsError` if it is damaged."""
+    try:
+        text = _read_file(card_path(path))
+    except _NoFileError:
+        return None
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise WeightsError(
+            f"{card_path(path)} is not a model card: {where}: {first['msg']}"
+        ) from None
+
+
+class _NoFileError(WeightsError):
+    pass
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a regular file of at most `MAX_FILE_SIZE`; never blocks on a FIFO."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise WeightsError(f"{path} is not a regular file")
+            data = file.read(MAX_FILE_SIZE + 1)
+    except FileNotFoundError:
+        raise _NoFileError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise WeightsError(f"can't read {path}: {error.strerror}") from error
+    if len(data) > MAX_FILE_SIZE:
+        raise WeightsError(f"{path} is larger than {MAX_FILE_SIZE:,} bytes: not Menny's weights")
+    return data
+
+
+def _parse(data: bytes, path: Path) -> Parameters:
+    """The arrays of an `.npz`, each checked for name, shape, dtype and finite values."""
+    shapes = parameter_shapes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            names = [member.filename.removesuffix(".npy") for member in members]
+            _check_names(names, set(shapes), path)
+            return {
+                name: _parse_array(archive, member, shapes[name], f"{path}, array {name}")
+                for name, member in zip(names, members, strict=True)
+            }
+    except WeightsError:
+        raise
+    except Exception as error:  # zipfile has a dozen ways to fail on a damaged directory
+        raise WeightsError(f"{path} is not an .npz file, or is damaged: {error}") from error
+
+
+def _check_names(names: list[str], expected: set[str], path: Path) -> None:
+    if missing := expected - set(names):
+        raise WeightsError(f"{path}: array {min(missing)} is missing ({len(missing)} in all)")
+    if extra := set(names) - expected:
+        raise WeightsError(f"{path}: array {min(extra)[:100]!r} is none of Menny's")
+    if len(names) > len(expected):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WeightsError(f"{path}: array {twice} is there twice")
+
+
+def _parse_array(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: tuple[int, ...], what: str
+) -> npt.NDArray[np.float32]:
+    """One `.npy` member; nothing is allocated on the word of its header."""
+    num_bytes = 4 * math.prod(shape)
+    if member.file_size > num_bytes + _HEADER_ALLOWANCE:
+        raise WeightsError(f"{what}: {member.file_size:,} bytes instead of about {num_bytes:,}")
+    try:
+        file = io.BytesIO(archive.read(member))  # checks the CRC-32
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(file)]
+        actual_shape, is_fortran, dtype = read_header(file)
+    except Exception as error:  # as many ways to fail as there are kinds of damage
+        raise WeightsError(f"{what}: damaged: {error}") from error
+    if dtype.hasobject:
+        raise WeightsError(f"{what}: has pickled objects, which are never loaded")
+    if dtype != np.float32:
+        raise WeightsError(f"{what}: dtype {dtype} instead of float32")
+    if actual_shape != shape:
+        raise WeightsError(f"{what}: shape {actual_shape} instead of {shape}")
+    values = file.read()
+    if len(values) != num_bytes:
+        raise WeightsError(f"{what}: {len(values):,} bytes of data instead of {num_bytes:,}")
+    array = np.frombuffer(values, dtype=dtype).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{what}: has values that are not finite (NaN or infinity)")
+    return array.reshape(shape, order="F" if is_fortran else "C")
+
+
+class _TemporaryFile:
+    """A file beside `target`, written and synced; `publish` renames it, leaving removes it."""
+
+    def __init__(self, target: Path, data: bytes) -> None:
+        self._target = target
+        self._data = data
+
+    def __enter__(self) -> "_TemporaryFile":
+        descriptor, name = tempfile.mkstemp(
+            dir=self._target.parent, prefix=f".{self._target.name}."
+        )
+        self._path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._data)
+                os.fchmod(descriptor, 0o644)
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            self._path.unlink()
+            raise
+        return self
+
+    def publish(self) -> None:
+        self._path.replace(self._target)
+        _sync_folder(self._target.parent)
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
