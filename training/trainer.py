@@ -194,6 +194,7 @@ def _build_step(
     loss_and_grad = nn.value_and_grad(model, loss_of)
 
     def step(inputs: mx.array, labels: mx.array) -> mx.array:
+        loss: mx.array
         loss, gradients = loss_and_grad(inputs, labels)
         optimizer.update(model, gradients)
         return loss

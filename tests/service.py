@@ -1,0 +1,81 @@
+"""A real `menny serve` in a process of its own, on a free port."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+START_TIMEOUT_S = 60
+
+
+class Service:
+    """A running service; `log` has what it wrote to stderr so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = self._wait_for_url()
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    def transform(self, query: str, **fields: object) -> dict[str, object]:
+        response = self.client.post("/transform", json={"query": query, **fields})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def stop(self, signum: int = signal.SIGTERM, timeout: float = 30) -> int:
+        """Send a signal and wait; returns the exit status as subprocess has it."""
+        self.client.close()
+        self.process.send_signal(signum)
+        status = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self._lines.extend(self.process.stderr)  # line by line, until the process ends
+
+    def _wait_for_url(self) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if found := re.search(r"listening on (http://\S+)", self.log):
+                return found[1]
+            time.sleep(0.01)
+        self._reader.join(1)
+        raise AssertionError(f"the service did not start:\n{self.log}")
+
+
+@contextmanager
+def running_service(*arguments: str, **environment: str | Path) -> Iterator[Service]:
+    """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
+        env=clean_environment() | {name: str(value) for name, value in environment.items()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        service = Service(process)
+        yield service
+        service.client.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without any MENNY_ setting of the person who runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MENNY_")}
