@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -74,7 +75,7 @@ def serve(
     [bold]curl localhost:8080/transform --json '{"query": "MeM"}'[/bold]
     """
     flags: dict[str, Any] = {"host": host, "port": port, "weights": weights}
-    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    settings = _settings({name: value for name, value in flags.items() if value is not None})
 
     import uvicorn
 
@@ -125,6 +126,16 @@ def chat(
             except (EOFError, KeyboardInterrupt):
                 typer.echo()
                 break
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    """Flags and `MENNY_*` variables, or a sentence that names the one that makes no sense."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"MENNY_{name.upper()}: {first['msg']}") from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

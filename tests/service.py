@@ -39,6 +39,10 @@ class Service:
     def stop(self, signum: int = signal.SIGTERM, timeout: float = 30) -> int:
         """Send a signal and wait; returns the exit status as subprocess has it."""
         self.client.close()
+        return self.stop_while_busy(signum, timeout)
+
+    def stop_while_busy(self, signum: int, timeout: float = 30) -> int:
+        """The same, without closing the client's connections first."""
         self.process.send_signal(signum)
         status = self.process.wait(timeout)
         self._reader.join(timeout)
@@ -67,13 +71,13 @@ def running_service(*arguments: str, **environment: str | Path) -> Iterator[Serv
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        service = Service(process)
-        yield service
-        service.client.close()
-    finally:
-        process.kill()
-        process.wait()
+    with process:  # closes its pipe at the end
+        try:
+            service = Service(process)
+            yield service
+            service.client.close()
+        finally:
+            process.kill()
 
 
 def clean_environment() -> dict[str, str]:

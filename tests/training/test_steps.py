@@ -122,5 +122,5 @@ def test_the_book_recipe_is_what_the_chapter_prints() -> None:
     book = recipe_config(Recipe.BOOK)
     assert (book.num_samples, book.num_epochs, book.batch_size) == (500, 100, 64)
     assert (book.learning_rate, book.schedule, book.warm_up_steps) == (1e-3, "constant", 0)
-    assert not (book.resample or book.shuffle or book.mask_padding)
+    assert (book.resample, book.shuffle, book.mask_padding) == (False, False, False)
     assert book.steps_per_epoch == 4  # of 300 queries 44 are dropped

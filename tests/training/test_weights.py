@@ -24,9 +24,7 @@ from training.weights import (
 )
 
 FC = "fc.weight"
-METRICS = Metrics(
-    num_queries=1, rule_accuracy=1, excess_nll=0, exact_match=0.2, book_accuracy=0.2
-)
+METRICS = Metrics(num_queries=1, rule_accuracy=1, excess_nll=0, exact_match=0.2, book_accuracy=0.2)
 CARD = ModelCard(
     recipe="default",
     config=TrainingConfig(),
