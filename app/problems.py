@@ -8,7 +8,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app.errors import ModelUnavailableError, ServiceError
+from app.errors import (
+    DeadlineError,
+    DisconnectedError,
+    ModelUnavailableError,
+    OverloadedError,
+    ServiceError,
+)
+from app.observability import request_id
 from app.schemas import FieldError, Problem
 from training.errors import MennyError, VocabularyError
 
@@ -19,7 +26,16 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     VocabularyError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ModelUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    DisconnectedError: HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_REJECTED_FOR: dict[type[Exception], str] = {
+    OverloadedError: "overloaded",
+    DeadlineError: "deadline",
+    DisconnectedError: "disconnected",
 }
 
 
@@ -31,7 +47,13 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """An error response."""
-    document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=errors,
+        request_id=request_id.get(),
+    )
     return Response(
         document.model_dump_json(exclude_none=True),
         status_code=status,
@@ -55,7 +77,10 @@ _MEANING = {
     HTTPStatus.BAD_REQUEST: "The body is not JSON",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The JSON is not what is asked for",
-    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The service has failed; its log says more",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, or no place in the "
+    "queue; with Retry-After it is worth trying again",
+    HTTPStatus.GATEWAY_TIMEOUT: "There was no answer in time",
 }
 
 BODY_PROBLEMS = (
@@ -151,7 +176,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
-    return problem(status, str(error))
+    if reason := _REJECTED_FOR.get(type(error)):
+        request.app.state.metrics.rejected.labels(reason).inc()
+    headers = {"Retry-After": "1"} if isinstance(error, OverloadedError) else None
+    return problem(status, str(error), headers=headers)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
