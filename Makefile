@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format lock weights clean
+.PHONY: help serve test test-slow lint format lock weights clean
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -17,6 +17,9 @@ test: .venv/.dev  ## install if need be, then run every check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-slow: .venv/.dev  ## the tests that take minutes
+	$(BIN)/pytest -m slow
 
 lint: .venv/.dev  ## ruff and mypy, without the tests
 	$(BIN)/ruff format --check .

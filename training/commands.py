@@ -47,6 +47,9 @@ def train_command(
     schedule: Annotated[
         Literal["constant", "cosine"] | None, typer.Option(help=_help_of("schedule"))
     ] = None,
+    beta2: Annotated[float | None, typer.Option(help=_help_of("beta2"))] = None,
+    weight_decay: Annotated[float | None, typer.Option(help=_help_of("weight_decay"))] = None,
+    max_grad_norm: Annotated[float | None, typer.Option(help=_help_of("max_grad_norm"))] = None,
     early_stopping: Annotated[int | None, typer.Option(help=_help_of("early_stopping"))] = None,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
@@ -71,6 +74,9 @@ def train_command(
             mask_padding=mask_padding,
             warm_up_steps=warm_up_steps,
             schedule=schedule,
+            beta2=beta2,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
             early_stopping=early_stopping,
         )
     except ValidationError as error:

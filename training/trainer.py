@@ -99,8 +99,7 @@ def train(
 
     mx.random.seed(config.seed)
     model = Menny()
-    optimizer = optim.Adam(learning_rate=_learning_rate(config))
-    step = _build_step(model, optimizer, mask_padding=config.mask_padding)
+    step = _build_step(model, _build_optimizer(config), config)
     forward = forward_of(model)
 
     history: list[EpochReport] = []
@@ -183,19 +182,31 @@ def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.ar
     return optim.join_schedules([ramp, after], [warm_up])
 
 
+def _build_optimizer(config: TrainingConfig) -> optim.Optimizer:
+    """Adam; where there is weight decay, AdamW for the parameters of the layers."""
+    learning_rate, betas = _learning_rate(config), [0.9, config.beta2]
+    adam = optim.Adam(learning_rate, betas)
+    if not config.weight_decay:
+        return adam
+    adamw = optim.AdamW(learning_rate, betas, weight_decay=config.weight_decay)
+    return optim.MultiOptimizer([adamw, adam], [lambda name, _: ".layers." in name])
+
+
 def _build_step(
-    model: Menny, optimizer: optim.Optimizer, *, mask_padding: bool
+    model: Menny, optimizer: optim.Optimizer, config: TrainingConfig
 ) -> Callable[[mx.array, mx.array], mx.array]:
     """One optimizer step as a function of one-hot rows (B, L, V) and labels (B, L)."""
 
     def loss_of(inputs: mx.array, labels: mx.array) -> mx.array:
-        return cross_entropy_loss(model(inputs), labels, mask_padding=mask_padding)
+        return cross_entropy_loss(model(inputs), labels, mask_padding=config.mask_padding)
 
     loss_and_grad = nn.value_and_grad(model, loss_of)
 
     def step(inputs: mx.array, labels: mx.array) -> mx.array:
         loss: mx.array
         loss, gradients = loss_and_grad(inputs, labels)
+        if config.max_grad_norm is not None:
+            gradients, _ = optim.clip_grad_norm(gradients, config.max_grad_norm)
         optimizer.update(model, gradients)
         return loss
 

@@ -102,7 +102,7 @@ class ServedModel:
 
     def _canonical_logits(self, letters: Letters) -> Logits:
         """Letters (L,) to logits (L, V): those of the query alone."""
-        (logits,) = self._forward(letters[None])
+        logits: Logits = self._forward(letters[None])[0]
         return logits
 
     def _decode_greedy(self, letters: Letters, logits: Logits) -> list[str]:

@@ -58,13 +58,13 @@ class Responder:
                 if is_queue_long:
                     await _unless_disconnected(works, wait_for_disconnect)
                 fresh = iter([await work.answer for work in works])
-        except TimeoutError:
-            raise DeadlineError(f"there was no answer within {self._timeout_s:g} s") from None
-        finally:
-            if not all(work.answer.done() for work in works):
-                self._batcher.discard(works)
-                for work in works:
-                    work.answer.cancel()
+        except BaseException as error:  # a cancellation of this coroutine, too
+            self._batcher.discard(works)
+            for work in works:
+                work.answer.cancel()
+            if isinstance(error, TimeoutError):
+                raise DeadlineError(f"no answer within {self._timeout_s:g} s") from None
+            raise
         complete = [answer or next(fresh) for answer in answers]
         self._remember(prompts, complete)
         return complete

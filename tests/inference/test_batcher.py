@@ -1,0 +1,334 @@
+"""The batcher and the engine behind it, on a real event loop and the engine's real thread."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.errors import (
+    DeadlineError,
+    DisconnectedError,
+    EngineError,
+    ModelUnavailableError,
+    OverloadedError,
+)
+from app.inference.batcher import Batcher
+from app.inference.decoding import Prompt
+from app.inference.engine import Engine
+from app.inference.model import Answer, ServedModel
+from app.inference.responder import Responder
+from app.metrics import Metrics
+from training.errors import WeightsError
+from training.weights import Weights, load_weights
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+class House:
+    """An engine with all around it, as the service has it."""
+
+    def __init__(
+        self,
+        weights: Weights | None,
+        *,
+        max_batch: int = 64,
+        max_queue: int = 1000,
+        wait_s: float = 0,
+        timeout_s: float = 10,
+        cache_size: int = 0,
+    ) -> None:
+        self.metrics = Metrics()
+        self.batcher = Batcher(max_batch, max_queue, wait_s)
+        self.engine = Engine(self.batcher, self.metrics)
+        self.responder = Responder(
+            self.engine, self.batcher, self.metrics, timeout_s=timeout_s, cache_size=cache_size
+        )
+        self.engine.start()
+        if weights is not None:
+            self.engine.swap(weights)
+
+    async def ask(self, *queries: str) -> list[Answer]:
+        return await self.responder.respond([Prompt(query) for query in queries], never)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return asyncio.run(coroutine)
+        finally:
+            self.engine.stop()
+
+    def batch_sizes(self) -> tuple[float, float]:
+        """The number of forward passes and of prompts in them so far."""
+        samples = {s.name: s.value for m in self.metrics.registry.collect() for s in m.samples}
+        return samples["menny_batch_size_count"], samples["menny_batch_size_sum"]
+
+
+class Hold:
+    """Keeps the engine's thread busy until it is let go."""
+
+    def __init__(self, house: House) -> None:
+        self._go_on = threading.Event()
+        started = threading.Event()
+        house.batcher.call(lambda: (started.set(), self._go_on.wait(30)))
+        assert started.wait(10)
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+
+def test_what_waits_while_the_engine_is_busy_rides_in_one_batch(weights: Weights) -> None:
+    house = House(weights)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        asked = [asyncio.create_task(house.ask(query)) for query in ("a", "B", "cD")]
+        await asyncio.sleep(0)  # the tasks submit
+        hold.let_go()
+        await asyncio.gather(*asked)
+
+    house.run(scenario())
+    assert house.batch_sizes() == (1, 3)
+
+
+def test_a_batch_has_at_most_max_batch_prompts(weights: Weights) -> None:
+    house = House(weights, max_batch=4)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        asked = asyncio.create_task(house.ask(*"abcdefghij"))
+        await asyncio.sleep(0)
+        hold.let_go()
+        assert [answer.response.isupper() for answer in await asked] == [True] * 10
+
+    house.run(scenario())
+    assert house.batch_sizes() == (3, 10)
+
+
+def test_an_idle_engine_answers_at_once_unless_told_to_wait(weights: Weights) -> None:
+    house = House(weights, wait_s=0.5)
+
+    async def scenario() -> tuple[float, float]:
+        begin = time.monotonic()
+        await asyncio.gather(house.ask("a"), house.ask("b"))
+        one_by_one = time.monotonic() - begin
+        begin = time.monotonic()
+        await house.ask(*["a"] * 64)  # full: there is nothing to wait for
+        return one_by_one, time.monotonic() - begin
+
+    waited, full = house.run(scenario())
+    assert waited >= 0.5
+    assert full < 0.5
+    assert house.batch_sizes() == (2, 66)
+
+
+def test_overload_is_refused_at_once_and_what_was_accepted_is_answered(weights: Weights) -> None:
+    house = House(weights, max_queue=3)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        accepted = asyncio.create_task(house.ask("a", "b", "c"))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="3 queries are waiting"):
+            await house.ask("d")
+        hold.let_go()
+        assert len(await accepted) == 3
+        assert len(await house.ask("d", "e", "f")) == 3
+
+    house.run(scenario())
+
+
+def test_many_queries_are_taken_all_or_none(weights: Weights) -> None:
+    house = House(weights, max_queue=3)
+
+    async def scenario() -> None:
+        with pytest.raises(OverloadedError):
+            await house.ask(*"abcd")
+        assert len(house.batcher) == 0
+
+    house.run(scenario())
+
+
+def test_a_caller_that_is_cancelled_frees_its_place(weights: Weights) -> None:
+    house = House(weights, max_queue=1)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        gone = asyncio.create_task(house.ask("a"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        next_one = asyncio.create_task(house.ask("b"))
+        await asyncio.sleep(0)
+        hold.let_go()
+        assert len(await next_one) == 1
+
+    house.run(scenario())
+
+
+def test_a_caller_that_disconnects_from_a_long_queue_frees_its_place(weights: Weights) -> None:
+    house = House(weights, max_batch=2, max_queue=3)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        gone = asyncio.Event()
+        first = asyncio.create_task(house.ask("a", "b"))
+        await asyncio.sleep(0)
+        leaver = asyncio.create_task(house.responder.respond([Prompt("c")], gone.wait))
+        await asyncio.sleep(0)
+        assert len(house.batcher) == 3
+        gone.set()
+        with pytest.raises(DisconnectedError):
+            await leaver
+        assert len(house.batcher) == 2
+        hold.let_go()
+        await first
+
+    house.run(scenario())
+
+
+def test_no_answer_in_time_is_an_error_and_frees_the_place(weights: Weights) -> None:
+    house = House(weights, timeout_s=0.05)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        with pytest.raises(DeadlineError, match=r"within 0.05 s"):
+            await house.ask("a")
+        assert len(house.batcher) == 0
+        hold.let_go()
+
+    house.run(scenario())
+
+
+def test_a_failed_forward_pass_fails_its_batch_and_the_next_one_works(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(weights)
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(ServedModel, "logits", lambda *_: 1 / 0)
+            with pytest.raises(EngineError):
+                await house.ask("a")
+        assert (await house.ask("a"))[0].response in "AEIOU"
+
+    house.run(scenario())
+
+
+def test_without_a_model_there_is_a_reason(tmp_path) -> None:
+    house = House(None)
+    house.engine.load(tmp_path / "none.npz")
+
+    async def scenario() -> None:
+        with pytest.raises(ModelUnavailableError, match="no such file"):
+            await house.ask("a")
+
+    house.run(scenario())
+
+
+def test_stopping_answers_what_was_accepted(weights: Weights) -> None:
+    house = House(weights)
+
+    async def scenario() -> None:
+        hold = Hold(house)
+        asked = asyncio.create_task(house.ask(*"abcdefgh"))
+        await asyncio.sleep(0)
+        house.batcher.close()
+        hold.let_go()
+        assert len(await asked) == 8
+
+    house.run(scenario())
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_weights(weights: Weights, tmp_path) -> Weights:
+    changed = dict(weights.parameters) | {"fc.bias": weights.parameters["fc.bias"][::-1].copy()}
+    path = tmp_path / "other.npz"
+    np.savez(path, **changed)
+    return load_weights(path)
+
+
+def hits(house: House) -> float:
+    samples = {s.name: s.value for m in house.metrics.registry.collect() for s in m.samples}
+    return samples["menny_cache_hits_total"]
+
+
+def test_the_cache_answers_what_it_has_seen_and_forgets_the_oldest(weights: Weights) -> None:
+    house = House(weights, cache_size=2)
+
+    async def scenario() -> None:
+        first = await house.ask("a", "b")
+        assert await house.ask("b", "a") == first[::-1]
+        assert hits(house) == 2
+        await house.ask("c")  # 'b' is the least recently used
+        await house.ask("a")
+        assert hits(house) == 3
+        await house.ask("b")
+        assert hits(house) == 3
+
+    house.run(scenario())
+
+
+def test_the_cache_keeps_out_samples_and_candidates(weights: Weights) -> None:
+    house = House(weights, cache_size=10)
+
+    async def scenario() -> None:
+        for prompt in (Prompt("a", temperature=1), Prompt("a", candidates=3)) * 2:
+            await house.responder.respond([prompt], never)
+        await house.ask("a")
+        assert hits(house) == 0
+
+    house.run(scenario())
+
+
+def test_the_cache_knows_one_model_from_another(weights: Weights, other_weights: Weights) -> None:
+    house = House(weights, cache_size=10)
+
+    async def scenario() -> None:
+        (old,) = await house.ask("aBcDe")
+        await asyncio.to_thread(house.engine.swap, other_weights)
+        (new,) = await house.ask("aBcDe")
+        assert (old.model_version, new.model_version) == (weights.version, other_weights.version)
+        assert hits(house) == 0
+
+    house.run(scenario())
+
+
+# --- swapping -----------------------------------------------------------------------------------
+
+
+def test_a_model_that_cant_be_loaded_leaves_the_old_one_serving(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(weights)
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(ServedModel, "_measure_spread", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.to_thread(house.engine.swap, weights)
+        assert (await house.ask("a"))[0].model_version == weights.version
+
+    house.run(scenario())
+
+
+def test_a_file_that_cant_be_loaded_is_remembered_until_one_can(weights: Weights, tmp_path) -> None:
+    house = House(weights)
+    path = tmp_path / "weights.npz"
+    path.write_bytes(b"damaged")
+    house.engine.load(path)
+    assert house.engine.fault is not None
+    assert "not an .npz" in house.engine.fault
+    with pytest.raises(WeightsError):
+        load_weights(path)
+    np.savez(path, **weights.parameters)
+    house.engine.load(path)
+    assert house.engine.fault is None
+    house.engine.stop()

@@ -1,0 +1,209 @@
+"""The model in service: exact, fused, sampled."""
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.inference import model as model_module
+from app.inference.decoding import Prompt, likeliest, pick
+from app.inference.graph import FusedMenny
+from app.inference.model import BATCH_SIZES, Answer, ServedModel
+from training.dataset import generate_queries
+from training.evaluation import BEST_NLL
+from training.model import build_model
+from training.trainer import forward_of
+from training.vocabulary import ALPHABET, decode_batch, encode_batch
+from training.weights import Weights
+
+
+def random_queries(count: int, seed: int) -> list[str]:
+    return decode_batch(generate_queries(count, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize(
+    "num_queries", [3_000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_in_its_batch(
+    model: ServedModel, num_queries: int
+) -> None:
+    queries = random_queries(num_queries, seed=11)
+    alone = {query: model.answer([Prompt(query)])[0] for query in queries}
+    rng = np.random.default_rng(12)
+    for _ in range(3):  # each time in another order and in batches of other sizes
+        waiting = [queries[i] for i in rng.permutation(len(queries))]
+        while waiting:
+            size = int(rng.choice([size for size in BATCH_SIZES if size <= model.max_batch]))
+            size -= int(rng.integers(size))  # some batches are padded
+            batch, waiting = waiting[:size], waiting[size:]
+            answers = model.answer([Prompt(query) for query in batch])
+            assert answers == [alone[query] for query in batch]
+
+
+def test_answers_that_rounding_could_change_are_settled_by_the_canonical_logits(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rounding made a thousand times as large, plain argmax would be wrong all the time."""
+    real, rng = model._forward, np.random.default_rng(0)
+
+    def noisy(letters):
+        logits = real(letters)
+        return logits if len(letters) == 1 else logits + rng.uniform(-3e-3, 3e-3, logits.shape)
+
+    queries = random_queries(500, seed=13)
+    alone = [model.answer([Prompt(query)])[0] for query in queries]
+
+    def answer_in_batches() -> list[Answer]:
+        prompts = [Prompt(query) for query in queries]
+        return [a for i in range(0, len(prompts), 50) for a in model.answer(prompts[i : i + 50])]
+
+    monkeypatch.setattr(model, "_forward", noisy)
+    assert answer_in_batches() != alone  # the margin that was measured knows nothing of the noise
+    monkeypatch.setattr(model, "_doubtful_margin", 2 * 3e-3)
+    assert answer_in_batches() == alone
+
+
+def test_the_rounding_spread_is_measured_when_a_model_is_loaded(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = model_module._choose_forward
+
+    def noisy_forward(*arguments):
+        forward, is_fused = real(*arguments)
+        rng = np.random.default_rng(0)
+
+        def noisy(letters):
+            logits = forward(letters)
+            return logits if len(letters) == 1 else logits + rng.uniform(-0.01, 0.01, logits.shape)
+
+        return noisy, is_fused
+
+    monkeypatch.setattr(model_module, "_choose_forward", noisy_forward)
+    margin = ServedModel(weights, max_batch=64)._doubtful_margin
+    assert margin == pytest.approx(2 * 4 * 0.01, rel=0.01)
+
+
+def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(weights: Weights) -> None:
+    queries = generate_queries(10_000, np.random.default_rng(14))
+    fused, plain = FusedMenny(weights.parameters), forward_of(build_model(weights.parameters))
+    for start in range(0, len(queries), 250):
+        batch = queries[start : start + 250]
+        np.testing.assert_allclose(fused(batch), plain(batch), rtol=0, atol=1e-4)
+
+
+def test_the_fused_graph_is_right_for_any_weights(weights: Weights) -> None:
+    """Also for LayerNorms with a shift and a scale, which training may leave near 0 and 1."""
+    rng = np.random.default_rng(15)
+    parameters = {
+        name: (value + rng.normal(scale=0.1, size=value.shape)).astype(np.float32)
+        for name, value in weights.parameters.items()
+    }
+    queries = generate_queries(200, rng)
+    fused, plain = FusedMenny(parameters)(queries), forward_of(build_model(parameters))(queries)
+    np.testing.assert_allclose(fused, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_so(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.inference.graph.EPSILON", 1e-2)
+    with caplog.at_level(logging.WARNING):
+        model = ServedModel(weights, max_batch=8)
+    assert not model.info.is_fused
+    assert "the slower plain model serves" in caplog.text
+    assert model.answer([Prompt("MeM")])[0].model_version == weights.version
+
+
+def test_equal_queries_in_a_batch_are_computed_once(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes, real = [], model._forward
+    monkeypatch.setattr(model, "_forward", lambda x: shapes.append(x.shape) or real(x))
+    answers = model.answer([Prompt("MeM")] * 60 + [Prompt("a")])
+    assert shapes == [(2, 5)]
+    assert len(answers) == 61
+    assert len(set(map(str, answers))) == 2
+
+
+# --- sampling and candidates --------------------------------------------------------------------
+
+prompts = st.builds(
+    Prompt,
+    query=st.text(ALPHABET, min_size=1, max_size=5),
+    temperature=st.floats(0.01, 2),
+    seed=st.integers(0, 2**63 - 1),
+)
+
+
+@given(prompt=prompts, others=st.lists(prompts, max_size=10))
+@settings(deadline=None, max_examples=60)
+def test_the_same_seed_gives_the_same_answer_in_any_company(
+    model: ServedModel, prompt: Prompt, others: list[Prompt]
+) -> None:
+    (alone,) = model.answer([prompt])
+    assert model.answer([*others, prompt])[-1] == alone
+
+
+def test_at_temperature_1_answers_follow_the_models_distribution(model: ServedModel) -> None:
+    query, num_draws = "Me", 10_000
+    (logits,) = model.logits(encode_batch([query]))
+    draws = [
+        answer.response
+        for start in range(0, num_draws, 50)
+        for answer in model.answer(
+            [Prompt(query, temperature=1, seed=seed) for seed in range(start, start + 50)]
+        )
+    ]
+    for position, scores in enumerate(logits[: len(query)].astype(np.float64)):
+        probabilities = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        counts = np.array([sum(d[position] == letter for d in draws) for letter in ALPHABET])
+        expected = probabilities * num_draws
+        is_common = expected > 5
+        rest_counts, rest = counts[~is_common].sum(), expected[~is_common].sum()
+        statistic = ((counts - expected)[is_common] ** 2 / expected[is_common]).sum()
+        statistic += (rest_counts - rest) ** 2 / max(rest, 1)
+        assert statistic < 30  # 5 degrees of freedom: p = 1.5e-5; the draws are always the same
+
+
+def test_a_low_temperature_is_greedy_and_a_high_one_is_bold(model: ServedModel) -> None:
+    def share_of_favourite(temperature: float) -> float:
+        greedy = model.answer([Prompt("M")])[0].response
+        drawn = model.answer([Prompt("M", temperature, seed) for seed in range(64)])
+        return float(np.mean([answer.response == greedy for answer in drawn]))
+
+    assert share_of_favourite(1e-4) == 1
+    assert share_of_favourite(1) < 0.5
+    unseeded = {model.answer([Prompt("aBcDe", 2)])[0].response for _ in range(20)}
+    assert len(unseeded) > 1
+
+
+def test_candidates_are_the_likeliest_letters_with_their_probabilities(model: ServedModel) -> None:
+    (answer,) = model.answer([Prompt("Me", candidates=7)])
+    assert answer.candidates is not None
+    assert [len(position) for position in answer.candidates] == [7, 7]
+    for letter, position in zip(answer.response, answer.candidates, strict=True):
+        probabilities = [candidate.probability for candidate in position]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert position[0].letter == letter
+        assert sum(probabilities[:5]) > 0.99
+        assert -np.log(probabilities[:5]).mean() == pytest.approx(BEST_NLL, abs=0.02)
+
+
+def test_candidates_do_not_depend_on_company_either(model: ServedModel) -> None:
+    asked = Prompt("aBcDe", candidates=10)
+    (alone,) = model.answer([asked])
+    others = [Prompt(query) for query in random_queries(40, seed=16)]
+    assert model.answer([*others, asked])[-1] == alone
+
+
+def test_pick_gives_the_margin_over_the_second_best() -> None:
+    best, margin = pick(np.array([[1, 5, 3], [2, 2, 0]], dtype=np.float32))
+    assert (best.tolist(), margin.tolist()) == ([1, 0], [2, 0])
+
+
+def test_likeliest_probabilities_of_huge_logits_do_not_overflow() -> None:
+    logits = np.full((5, 52), -1e4, dtype=np.float32)
+    logits[:, 3] = 1e4
+    assert likeliest(logits, 1, 1)[0][0].probability == 1
