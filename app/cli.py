@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -82,6 +83,7 @@ def serve(
     from app.server import Server
 
     configure_logging(settings.log_level, settings.log_format)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(

@@ -55,7 +55,7 @@ class Service:
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
-            if found := re.search(r"listening on (http://\S+)", self.log):
+            if found := re.search(r"listening on (http://[\w.:\[\]]+)", self.log):
                 return found[1]
             time.sleep(0.01)
         self._reader.join(1)
