@@ -1,0 +1,187 @@
+"""Menny against other servers of the same model and against the ceiling: `make bench`.
+
+Each server is started in turn and driven by wrk at several numbers of connections; several rounds
+are run, and the medians are shown, as are ratios. Everything is on this machine's loopback.
+
+    python benchmarks/serve.py --rounds 3 --seconds 6
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+HERE = Path(__file__).parent
+CONNECTIONS = (1, 16, 64, 256)
+SERVERS = {
+    "ceiling": ("random.lua", {}),
+    "menny": ("random.lua", {}),
+    "naive": ("random.lua", {}),
+    "litserve": ("random.lua", {}),
+    "ceiling, Zipf": ("zipf.lua", {}),
+    "menny + cache, Zipf": ("zipf.lua", {"MENNY_CACHE_SIZE": "10000"}),
+}
+START_TIMEOUT_S = 60
+
+
+@contextmanager
+def running(name, environment):
+    """Start a server; yields its process, its URL and the seconds until its first answer."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    kind = re.split(r"[ ,]", name)[0]
+    script = str(HERE / "servers.py")
+    command = {
+        "menny": [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+    }.get(kind, [sys.executable, script, kind, str(port)])
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), "MENNY_LOG_LEVEL": "error"}
+        | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while time.perf_counter() - begin < START_TIMEOUT_S:
+            try:
+                if httpx.post(f"{url}/transform", json={"query": "MeM"}).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.01)
+        else:
+            sys.exit(f"{name} did not start")
+        yield process, url, time.perf_counter() - begin
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def drive(url, script, connections, seconds):
+    """Run wrk; returns requests/s, p50 and p99 in ms."""
+    output = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+        + ["-s", str(HERE / script), url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 60,
+    ).stdout
+    if bad := re.search(r"(Non-2xx.*|Socket errors.*)", output):
+        print("    ", bad[0])
+    found = re.search(r"Requests/sec:\s+(\S+)", output)
+    return float(found[1]), _ms(output, "50%"), _ms(output, "99%")
+
+
+def _ms(output, percentile):
+    number, unit = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)", output).groups()
+    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
+
+
+def measure(rounds, seconds, servers):
+    """All servers in turn, `rounds` times; medians by server and number of connections."""
+    figures, starts = defaultdict(list), defaultdict(list)
+    for number in range(rounds):
+        for name in servers:
+            script, environment = SERVERS[name]
+            with running(name, environment) as (_, url, start):
+                starts[name].append(start)
+                drive(url, script, 16, 2)  # warm up
+                for connections in CONNECTIONS:
+                    figures[name, connections].append(drive(url, script, connections, seconds))
+                    rate, p50, p99 = figures[name, connections][-1]
+                    print(
+                        f"round {number + 1}  {name:20} {connections:4} connections "
+                        f"{rate:7.0f}/s  p50 {p50:7.2f} ms  p99 {p99:7.2f} ms",
+                        flush=True,
+                    )
+    medians = {
+        key: tuple(statistics.median(values) for values in zip(*runs, strict=True))
+        for key, runs in figures.items()
+    }
+    return medians, {name: statistics.median(values) for name, values in starts.items()}
+
+
+def table(medians, starts, servers):
+    """The medians as a Markdown table."""
+    head = "".join(f" {connections} |" for connections in CONNECTIONS)
+    lines = [f"| server | start s |{head}", "|---|---|" + "---|" * len(CONNECTIONS)]
+    for name in servers:
+        cells = "".join(
+            f" {rate:,.0f}/s, {p50:.1f} / {p99:.1f} ms |"
+            for rate, p50, p99 in (medians[name, connections] for connections in CONNECTIONS)
+        )
+        lines.append(f"| {name} | {starts[name]:.2f} |{cells}")
+    return "\n".join(lines)
+
+
+def plot(medians, servers, path):
+    """Requests per second over connections, a line for each server."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name in servers:
+        axes.plot(CONNECTIONS, [medians[name, c][0] for c in CONNECTIONS], "o-", label=name)
+    axes.set(xscale="log", xlabel="connections", ylabel="requests/s", xticks=CONNECTIONS)
+    axes.set_xticklabels(CONNECTIONS)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight", dpi=110)
+
+
+def measure_memory(num_requests):
+    """Resident memory of Menny over many requests, at 64 connections."""
+    with running("menny", {}) as (process, url, _):
+        done = 0
+        while done < num_requests:
+            begin = time.perf_counter()
+            rate, _, _ = drive(url, "random.lua", 64, 20)
+            done += int(rate * (time.perf_counter() - begin))
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            resident = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+            print(f"{done:9,} requests  {resident:6.1f} MB", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--servers", nargs="*", default=list(SERVERS), choices=list(SERVERS))
+    parser.add_argument("--memory", type=int, metavar="REQUESTS", help="measure memory instead")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not on the PATH (on Debian: apt install wrk; on macOS: brew install wrk)")
+    if arguments.memory:
+        measure_memory(arguments.memory)
+        return
+    medians, starts = measure(arguments.rounds, arguments.seconds, arguments.servers)
+    arguments.out.mkdir(exist_ok=True)
+    text = table(medians, starts, arguments.servers)
+    print(text)
+    (arguments.out / "serve.md").write_text(text + "\n")
+    (arguments.out / "serve.json").write_text(
+        json.dumps({f"{name}, {c}": values for (name, c), values in medians.items()}, indent=1)
+    )
+    plot(medians, arguments.servers, arguments.out / "serve.png")
+
+
+if __name__ == "__main__":
+    main()
