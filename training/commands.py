@@ -81,7 +81,7 @@ def train_command(
     from training.trainer import train
 
     console = Console()
-    with _stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
+    with stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
         try:
             result = train(config, dataset, on_epoch=watch, should_stop=stop.is_set)
         except TrainingStoppedError as error:
@@ -163,7 +163,7 @@ def _first_message(error: ValidationError) -> str:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """Set the event on the first Ctrl-C or SIGTERM; the second one does what it always does."""
     stop = threading.Event()
     previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}

@@ -29,6 +29,7 @@ async def health(request: Request, response: Response, engine: EngineDep) -> Hea
         status="ok",
         model_version=engine.info.version,
         rule_accuracy=card and card.metrics.rule_accuracy,
+        proven=card is not None and card.proves(engine.info.version),
         device=engine.info.device,
         uptime_seconds=uptime,
     )
