@@ -36,7 +36,7 @@ from training.vocabulary import (
     decode_batch,
 )
 
-NUM_QUERIES = sum(VOCABULARY_SIZE**length for length in range(1, MAX_QUERY_LENGTH + 1))
+NUM_QUERIES: int = sum(VOCABULARY_SIZE**length for length in range(1, MAX_QUERY_LENGTH + 1))
 """387,659,012."""
 
 BATCH_SIZE = 512
@@ -91,7 +91,7 @@ class Proof(Findings):
     rounding_spread: float = Field(
         description="largest move of a logit when letters and batches were shuffled"
     )
-    seconds: float = Field(description="how long it took, breaks included")
+    seconds: float = Field(description="how long it took, breaks left out")
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     @property
@@ -102,7 +102,7 @@ class Proof(Findings):
     @property
     def withstands_rounding(self) -> bool:
         """Whether the smallest margin is far above what rounding can do."""
-        return bool(self.smallest_margin > SAFETY * self.rounding_spread)
+        return self.smallest_margin > SAFETY * self.rounding_spread
 
     @property
     def holds(self) -> bool:
