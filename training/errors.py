@@ -10,6 +10,7 @@
     ├── ProofError           a proof that cannot be carried out
     │   └── ProofStoppedError
     │                        it was asked to stop; what was checked is kept
+    ├── PlotError            a picture that cannot be written
     └── MissingPackageError  an optional package that is not installed
 
 Each message says what is wrong and, where there is one, the remedy: it is shown to people as it is.
@@ -46,6 +47,10 @@ class ProofError(MennyError):
 
 class ProofStoppedError(ProofError):
     """A proof that was asked to stop; what was checked so far is kept."""
+
+
+class PlotError(MennyError):
+    """A picture that cannot be written."""
 
 
 class MissingPackageError(MennyError):

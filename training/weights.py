@@ -41,12 +41,14 @@ MAX_FILE_SIZE = 16 * 2**20
 _HEADER_ALLOWANCE = 4096  # bytes of an .npy member that are not data
 
 
-def _versions() -> dict[str, str]:
+def package_versions(*more: str) -> dict[str, str]:
+    """The versions of Python, of the packages that shape a model, and of some `more`."""
     return {
         "menny": version("menny"),
         "mlx": version("mlx"),
         "numpy": version("numpy"),
         "python": platform.python_version(),
+        **{package: version(package) for package in more},
     }
 
 
@@ -62,7 +64,7 @@ class ModelCard(BaseModel):
     metrics: Metrics = Field(description="on fresh queries, none of which was trained on")
     test_metrics: Metrics = Field(description="on the test part of the dataset")
     training_seconds: float
-    versions: dict[str, str] = Field(default_factory=_versions)
+    versions: dict[str, str] = Field(default_factory=package_versions)
     sha256: str = Field("", description="of the .npz file")
     proof: Proof | None = Field(None, description="what `menny verify` found, if it was run")
 
