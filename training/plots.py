@@ -58,12 +58,13 @@ def plot_training(result: TrainingResult, path: Path) -> None:
     above.set_ylim(bottom=0, top=_top([report.loss for report in history]))
     above.legend(frameon=False, loc="upper right")
 
+    part = "the validation part" if config.hold_out else "the very queries trained on"
     below.plot(
         steps, [report.validation.rule_accuracy for report in history], color=ACCURACY, marker="."
     )
     below.axhline(1, color=FLOOR, linestyle="--", linewidth=1)
     below.yaxis.set_major_formatter(PercentFormatter(1))
-    below.set(ylabel="of letters", xlabel="optimizer steps", title="Rule accuracy, validation part")
+    below.set(ylabel="of letters", xlabel="optimizer steps", title=f"Rule accuracy on {part}")
     _save(figure, path)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -115,9 +115,21 @@ def prove(
         ProofStoppedError: `should_stop` said so; with a cache, no finished chunk is lost.
         ProofError: A worker process died, or the cache can't be used.
     """
-    begin = time.perf_counter()
     ranks = ranks or Ranks()
-    state = _State(cache, weights.sha256, plan, ranks.rank)
+    with closing(_State(cache, weights.sha256, plan, ranks.rank)) as state:
+        return _prove(weights, plan, processes, state, ranks, on_progress, should_stop)
+
+
+def _prove(
+    weights: Weights,
+    plan: Plan,
+    processes: int,
+    state: "_State",
+    ranks: Ranks,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> Proof:
+    begin = time.perf_counter()
     share = range(ranks.rank, plan.workload().num_chunks, ranks.size)
     pending = [chunk for chunk in share if chunk not in state.done]
     violations = sum(
@@ -167,8 +179,9 @@ class _State:
 
     def __init__(self, cache: Path | None, sha256: str, plan: Plan, rank: int) -> None:
         self.done: dict[int, ChunkFindings] = {}
+        self._folder: Path | None = None
+        self._file: TextIO | None = None
         if cache is None:
-            self._folder = None
             return
         arithmetic = (version("mlx"), BLAS.name, str(mx.default_device()))
         key = repr((sha256, plan, BATCH_SIZE, CHUNK_SIZE, arithmetic))
@@ -186,23 +199,26 @@ class _State:
     def add(self, item: ChunkFindings) -> None:
         """Keep a finished chunk."""
         self.done[item.chunk] = item
-        if self._folder is not None:
-            try:
-                self._write(item.model_dump_json())
-            except OSError as error:
-                raise ProofError(
-                    f"can't keep the state in {self._folder}: {error.strerror}"
-                ) from error
+        try:
+            self._write(item.model_dump_json())
+        except OSError as error:
+            raise ProofError(f"can't keep the state in {self._folder}: {error.strerror}") from error
 
     def remove(self) -> None:
         """Forget everything: the proof is finished."""
+        self.close()
         if self._folder is not None:
-            self._file.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
     def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
 
     def _read(self, path: Path) -> None:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -37,6 +37,9 @@ def verify_command(
     cache: Annotated[
         Path, typer.Option(help="The folder that keeps what was done when it is stopped.")
     ] = DEFAULT_CACHE,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the result into this file, as JSON.")
+    ] = None,
     record: Annotated[
         bool, typer.Option(help="Put the result of a complete check into the model card.")
     ] = True,
@@ -85,6 +88,8 @@ def verify_command(
                 f"counter-example: {example.query} -> {example.response} "
                 f"(margin {example.margin:.4g})"
             )
+        if report is not None:
+            report.write_text(proof.model_dump_json(indent=2))
         if proof.is_complete and record:
             _record(weights, proof)
         typer.echo(_verdict(proof))
