@@ -1,4 +1,4 @@
-"""How fast is `menny verify`, and what does a second process gain?
+"""How fast `menny verify` is, and what a second process gains.
 
     python benchmarks/proof.py [--rounds 5] [--queries 100000]
 

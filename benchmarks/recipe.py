@@ -1,4 +1,4 @@
-"""Does a recipe give a provable model whatever the seed?
+"""Whether a recipe gives a provable model whatever the seed.
 
     python benchmarks/recipe.py --recipe default --seeds 20 --out docs/recipe.md
     python benchmarks/recipe.py --recipe default --seeds 3 --set num_epochs=80 --set batch_size=128

@@ -1,5 +1,6 @@
 """The offline commands: `menny train`, `menny evaluate` and `menny dataset`."""
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -245,8 +246,8 @@ def _meaning(weights: Weights, metrics: Metrics) -> Iterator[str]:
     if metrics.rule_accuracy < 1:
         one_in = 1 / (1 - metrics.rule_accuracy)
         yield (
-            f"{metrics.rule_accuracy:.2%} of letters get an allowed vowel: "
-            f"one letter in {one_in:,.0f} gets a forbidden one."
+            f"{math.floor(metrics.rule_accuracy * 1e4) / 1e4:.2%} of letters get an allowed "
+            f"vowel: one letter in {one_in:,.0f} gets a forbidden one."
         )
     else:
         yield "Every letter of these queries gets an allowed vowel."
@@ -279,7 +280,8 @@ def _meaning(weights: Weights, metrics: Metrics) -> Iterator[str]:
 def _metrics_table(columns: dict[str, Metrics], *, show_book_accuracy: bool) -> Table:
     rows = {
         "queries": lambda metrics: f"{metrics.num_queries:,}",
-        "rule_accuracy": lambda metrics: f"{metrics.rule_accuracy:.2%}",
+        # Rounded down: 100 % means all of them.
+        "rule_accuracy": lambda metrics: f"{math.floor(metrics.rule_accuracy * 1e4) / 1e4:.2%}",
         "excess_nll": lambda metrics: f"{metrics.excess_nll:.5f}",
         "exact_match": lambda metrics: f"{metrics.exact_match:.2%}",
         "book accuracy": lambda metrics: f"{metrics.book_accuracy:.2%}",
