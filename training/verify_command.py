@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.commands import stop_on_signal
-from training.errors import ProofStoppedError, WeightsError
+from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.proof import NUM_QUERIES, SAFETY, Plan, Proof
 from training.vocabulary import MAX_QUERY_LENGTH
 from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
@@ -89,7 +89,7 @@ def verify_command(
                 f"(margin {example.margin:.4g})"
             )
         if report is not None:
-            report.write_text(proof.model_dump_json(indent=2))
+            _write(report, proof)
         if proof.is_complete and record:
             _record(weights, proof)
         typer.echo(_verdict(proof))
@@ -110,6 +110,13 @@ def _what(plan: Plan) -> str:
     if plan.max_length < MAX_QUERY_LENGTH:
         return f"every query of up to {plan.max_length} letters"
     return "every query that exists"
+
+
+def _write(report: Path, proof: Proof) -> None:
+    try:
+        report.write_text(proof.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ProofError(f"can't write {report}: {error.strerror}") from error
 
 
 def _record(weights: Path, proof: Proof) -> None:
