@@ -104,8 +104,9 @@ def train_command(
 
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner
     if framework == "torch":
-        from training.torch_menny import TorchLearner
+        from training.torch_menny import TorchLearner, use_one_thread
 
+        use_one_thread()
         build_learner = TorchLearner
     if plot is not None:
         from training.plots import plot_training

@@ -138,8 +138,6 @@ def _prove(
     done = len(share) - len(pending)
     on_progress(Progress(done, len(share), violations))
 
-    forward = forward_of(build_model(weights.parameters))
-    spread = rounding_spread(forward)
     before = max((item.elapsed for item in state.done.values()), default=0.0)
 
     def elapsed() -> float:
@@ -151,6 +149,7 @@ def _prove(
             done, violations = done + 1, violations + findings.violations
             on_progress(Progress(done, len(share), violations))
 
+    spread = rounding_spread(forward_of(build_model(weights.parameters)))
     own = _Share(chunks=[state.done[chunk] for chunk in share], spread=spread)
     shares = [_Share.model_validate_json(text) for text in ranks.gather(own.model_dump_json())]
     state.remove()

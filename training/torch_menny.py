@@ -174,6 +174,14 @@ class TorchLearner:
         )
 
 
+def use_one_thread() -> None:
+    """Have PyTorch compute on the calling thread alone, as `training.blas` has it for MLX.
+
+    Threads gain little on matrices this small, and cost a lot where others use the cores.
+    """
+    torch.set_num_threads(1)
+
+
 def cross_entropy_loss(logits: Tensor, labels: Tensor, *, mask_padding: bool) -> Tensor:
     """As `training.loss.cross_entropy_loss`: logits (B, L, V), labels (B, L)."""
     if not mask_padding:

@@ -26,7 +26,7 @@ def by_the_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the book's recipe, cut short."""
     out = tmp_path_factory.mktemp("book") / "book.npz"
     subprocess.run(
-        [sys.executable, "-m", "app.cli", "train", "--recipe", "book", "--num-epochs", "12"]
+        [sys.executable, "-m", "app.cli", "train", "--recipe", "book", "--num-epochs", "3"]
         + ["--out", out],
         check=True,
         timeout=120,

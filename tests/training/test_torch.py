@@ -20,11 +20,9 @@ SHORT = recipe_config(Recipe.DEFAULT, num_samples=640, batch_size=64, num_epochs
 def torch_menny() -> object:
     """The module, where PyTorch is installed."""
     pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'menny[torch]')")
-    import torch
-
     import training.torch_menny
 
-    torch.set_num_threads(1)  # as many as MLX has: more would only wait for each other
+    training.torch_menny.use_one_thread()
     return training.torch_menny
 
 
