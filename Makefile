@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow lint format lock weights clean
+.PHONY: help serve test test-slow lint format lock weights verify pictures clean
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -32,6 +32,15 @@ format: .venv/.dev  ## let ruff put the code in shape
 
 weights: .venv/.serve  ## train the shipped weights anew
 	$(BIN)/menny train --recipe default --out weights/menny_model_weights.npz
+
+verify: .venv/.serve  ## check the shipped weights on every query that exists (minutes)
+	$(BIN)/menny verify
+
+pictures: .venv/.dev  ## draw the pictures in docs/images anew (minutes)
+	$(BIN)/menny train --recipe default --out build/default.npz --plot docs/images/training.png
+	$(BIN)/menny train --recipe book --out build/book.npz --plot docs/images/training-book.png
+	$(BIN)/menny evaluate --plot docs/images/answers.png
+	$(BIN)/menny evaluate --weights build/book.npz --plot docs/images/answers-book.png
 
 # One resolution for every platform; hashes, but no addresses of any registry.
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

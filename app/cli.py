@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from app.settings import Settings
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
+from training.verify_command import verify_command
 from training.vocabulary import MAX_QUERY_LENGTH, check_query
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
@@ -28,6 +29,7 @@ cli = typer.Typer(
 )
 cli.command(name="train")(train_command)
 cli.command(name="evaluate")(evaluate_command)
+cli.command(name="verify")(verify_command)
 cli.command(name="dataset")(dataset_command)
 
 

@@ -161,6 +161,11 @@ class Health(BaseModel):
         description="share of letters answered with an allowed vowel, on 20,000 queries that the "
         "model was not trained on; null where no model card says",
     )
+    proven: bool = Field(
+        False,
+        description="whether this very model was checked on every query that exists and keeps the "
+        "rule, by a margin that rounding can't eat up (`menny verify`)",
+    )
     device: str | None = Field(None, description="where MLX computes: cpu or gpu")
     uptime_seconds: float = Field(description="since the service started")
 

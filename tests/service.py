@@ -50,7 +50,8 @@ class Service:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        self._lines.extend(self.process.stderr)  # line by line, until the process ends
+        with self.process.stderr as lines:
+            self._lines.extend(lines)  # line by line, until the process ends
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S

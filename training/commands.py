@@ -1,11 +1,12 @@
 """The offline commands: `menny train`, `menny evaluate` and `menny dataset`."""
 
+import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -16,7 +17,20 @@ from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset, read_dataset, write_dataset
 from training.errors import TrainingStoppedError
 from training.evaluation import EXACT_MATCH_CEILING, Metrics
-from training.weights import SHIPPED_WEIGHTS, ModelCard, load_weights, save_weights
+from training.weights import (
+    SHIPPED_WEIGHTS,
+    ModelCard,
+    Weights,
+    load_weights,
+    package_versions,
+    save_weights,
+)
+
+if TYPE_CHECKING:
+    from training.trainer import Learner
+
+MEMORISED_EXCESS_NLL = 0.5
+"""Nats a letter: far more than a model has that knows the rule, whatever she thinks of vowels."""
 
 
 def _help_of(field: str) -> str:
@@ -41,6 +55,7 @@ def train_command(
     learning_rate: Annotated[float | None, typer.Option(help=_help_of("learning_rate"))] = None,
     seed: Annotated[int | None, typer.Option(help=_help_of("seed"))] = None,
     resample: Annotated[bool | None, typer.Option(help=_help_of("resample"))] = None,
+    hold_out: Annotated[bool | None, typer.Option(help=_help_of("hold_out"))] = None,
     shuffle: Annotated[bool | None, typer.Option(help=_help_of("shuffle"))] = None,
     mask_padding: Annotated[bool | None, typer.Option(help=_help_of("mask_padding"))] = None,
     warm_up_steps: Annotated[int | None, typer.Option(help=_help_of("warm_up_steps"))] = None,
@@ -51,6 +66,12 @@ def train_command(
     weight_decay: Annotated[float | None, typer.Option(help=_help_of("weight_decay"))] = None,
     max_grad_norm: Annotated[float | None, typer.Option(help=_help_of("max_grad_norm"))] = None,
     early_stopping: Annotated[int | None, typer.Option(help=_help_of("early_stopping"))] = None,
+    framework: Annotated[
+        Literal["mlx", "torch"], typer.Option(help="What computes; torch is an optional package.")
+    ] = "mlx",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the training curve into this file, .png or .svg.")
+    ] = None,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
 
@@ -70,6 +91,7 @@ def train_command(
             learning_rate=learning_rate,
             seed=seed,
             resample=resample,
+            hold_out=hold_out,
             shuffle=shuffle,
             mask_padding=mask_padding,
             warm_up_steps=warm_up_steps,
@@ -84,12 +106,27 @@ def train_command(
 
     from training.backend import mlx_on_this_thread
     from training.progress import show_progress
-    from training.trainer import train
+    from training.trainer import MlxLearner, train
+
+    build_learner: Callable[[TrainingConfig], Learner] = MlxLearner
+    if framework == "torch":
+        from training.torch_menny import TorchLearner, use_one_thread
+
+        use_one_thread()
+        build_learner = TorchLearner
+    if plot is not None:
+        from training.plots import plot_training
 
     console = Console()
-    with _stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
+    with stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
         try:
-            result = train(config, dataset, on_epoch=watch, should_stop=stop.is_set)
+            result = train(
+                config,
+                dataset,
+                build_learner=build_learner,
+                on_epoch=watch,
+                should_stop=stop.is_set,
+            )
         except TrainingStoppedError as error:
             kept = f"{out} is as it was" if out.exists() else f"there is still no {out}"
             raise TrainingStoppedError(f"{error}; nothing was written, {kept}") from None
@@ -102,13 +139,24 @@ def train_command(
             metrics=result.fresh,
             test_metrics=result.test,
             training_seconds=round(result.seconds, 2),
+            versions=package_versions("torch") if framework == "torch" else package_versions(),
         ),
     )
     typer.echo(f"trained in {result.seconds:.1f} s; wrote {out}, version {card.sha256[:12]}")
-    columns = {"fresh queries": result.fresh, "test part": result.test}
+    columns = {"fresh queries": result.fresh}
+    if config.hold_out:
+        columns["test part"] = result.test
     if recipe is Recipe.BOOK:
         columns["training part"] = result.train
     console.print(_metrics_table(columns, show_book_accuracy=recipe is Recipe.BOOK))
+    if recipe is Recipe.BOOK:
+        typer.echo(
+            f'The chapter\'s "accuracy" is the {result.train.book_accuracy:.1%} on the training '
+            "part: `menny evaluate` says what it is worth."
+        )
+    if plot is not None:
+        plot_training(result, plot)
+        typer.echo(f"drew {plot}")
 
 
 def evaluate_command(
@@ -120,6 +168,9 @@ def evaluate_command(
     data: Annotated[
         Path | None,
         typer.Option(help="Measure on this .jsonl or .csv dataset instead of drawn queries."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw what she answers into this file, .png or .svg.")
     ] = None,
 ) -> None:
     """Measure weights on queries, over real letters only.
@@ -140,11 +191,21 @@ def evaluate_command(
     from training.model import build_model
     from training.trainer import forward_of
 
+    if plot is not None:
+        from training.plots import plot_evaluation
+
     with mlx_on_this_thread():
-        metrics = evaluate(forward_of(build_model(checked.parameters)), dataset)
+        forward = forward_of(build_model(checked.parameters))
+        metrics = evaluate(forward, dataset)
+        if plot is not None:
+            plot_evaluation(forward, dataset, metrics, f"Menny {checked.version}", plot)
     origin = f"recipe {checked.card.recipe}" if checked.card else "no model card"
     typer.echo(f"{weights}: version {checked.version}, {origin}")
     Console().print(_metrics_table({"measured": metrics}, show_book_accuracy=True))
+    for sentence in _meaning(checked, metrics):
+        typer.echo(sentence)
+    if plot is not None:
+        typer.echo(f"drew {plot}")
 
 
 def dataset_command(
@@ -169,7 +230,7 @@ def _first_message(error: ValidationError) -> str:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """Set the event on the first Ctrl-C or SIGTERM; the second one does what it always does."""
     stop = threading.Event()
     previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -187,10 +248,47 @@ def _stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(signum, old)
 
 
+def _meaning(weights: Weights, metrics: Metrics) -> Iterator[str]:
+    """What the figures say, in words."""
+    if metrics.rule_accuracy < 1:
+        one_in = 1 / (1 - metrics.rule_accuracy)
+        yield (
+            f"{math.floor(metrics.rule_accuracy * 1e4) / 1e4:.2%} of letters get an allowed "
+            f"vowel: one letter in {one_in:,.0f} gets a forbidden one."
+        )
+    else:
+        yield "Every letter of these queries gets an allowed vowel."
+    if metrics.excess_nll > MEMORISED_EXCESS_NLL:
+        yield (
+            "She has not learnt that all five vowels are equally likely, but to be sure of one: "
+            f"her excess_nll is {metrics.excess_nll:.2f} nats, as it gets by learning the labels "
+            "of a small dataset by heart."
+        )
+    if weights.card is not None and weights.card.recipe is Recipe.BOOK:
+        yield (
+            "An accuracy above 91 %, as in the book, is measured on the queries that she was "
+            "trained on and counts empty positions; on unseen labels nobody exceeds 20 %."
+        )
+    if weights.is_proven:
+        yield "Proven: every query that exists was checked, and none gets a forbidden letter."
+    elif (
+        weights.card is not None
+        and weights.card.proof is not None
+        and weights.card.proof.violations
+    ):
+        yield (
+            f"Refuted: {weights.card.proof.violations:,} of all queries that exist get a "
+            "forbidden letter (`menny verify`)."
+        )
+    else:
+        yield "Not proven: `menny verify` checks every query that exists."
+
+
 def _metrics_table(columns: dict[str, Metrics], *, show_book_accuracy: bool) -> Table:
     rows = {
         "queries": lambda metrics: f"{metrics.num_queries:,}",
-        "rule_accuracy": lambda metrics: f"{metrics.rule_accuracy:.2%}",
+        # Rounded down: 100 % means all of them.
+        "rule_accuracy": lambda metrics: f"{math.floor(metrics.rule_accuracy * 1e4) / 1e4:.2%}",
         "excess_nll": lambda metrics: f"{metrics.excess_nll:.5f}",
         "exact_match": lambda metrics: f"{metrics.exact_match:.2%}",
         "book accuracy": lambda metrics: f"{metrics.book_accuracy:.2%}",

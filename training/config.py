@@ -14,8 +14,9 @@ class TrainingConfig(BaseModel):
     such as one upper-case letter among four lower-case ones, is answered against the rule. Decay
     of the layers, but neither of `fc` nor of the last LayerNorms, turns attention off.
 
-    `num_samples` queries are drawn and split 60 / 20 / 20 for training, validation and test. An
-    epoch passes once over the training part, in batches of which a last, partial one is dropped.
+    `num_samples` queries are drawn and split 60 / 20 / 20 for training, validation and test (or
+    not at all, `hold_out` says). An epoch passes once over the training part, in batches of which
+    a last, partial one is dropped.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -26,6 +27,9 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(5e-3, gt=0, le=1e6, description="Adam's peak learning rate")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the data and of the first weights")
     resample: bool = Field(True, description="draw the training part anew for each epoch")
+    hold_out: bool = Field(
+        True, description="keep 40 % of the queries for validation and test, or train on them too"
+    )
     shuffle: bool = Field(True, description="visit the training part in a random order")
     mask_padding: bool = Field(True, description="leave empty positions out of the loss")
     warm_up_steps: int = Field(100, ge=0, le=1_000_000, description="steps of linear warm-up")
@@ -51,9 +55,14 @@ class TrainingConfig(BaseModel):
     )
 
     @property
+    def train_size(self) -> int:
+        """Queries in the training part."""
+        return self.num_samples * 3 // 5 if self.hold_out else self.num_samples
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return self.num_samples * 3 // 5 // self.batch_size
+        return self.train_size // self.batch_size
 
     @property
     def num_steps(self) -> int:
@@ -64,7 +73,7 @@ class TrainingConfig(BaseModel):
     def _an_epoch_has_a_batch(self) -> Self:
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"the training part, {self.num_samples * 3 // 5} of {self.num_samples} samples, "
+                f"the training part, {self.train_size} of {self.num_samples} samples, "
                 f"does not fill one batch of {self.batch_size}"
             )
         if self.warm_up_steps > self.num_steps:
@@ -92,6 +101,7 @@ RECIPES = {
         batch_size=64,
         learning_rate=1e-3,
         resample=False,
+        hold_out=False,  # the chapter measures on what it has trained on
         shuffle=False,
         mask_padding=False,
         warm_up_steps=0,

@@ -1,5 +1,6 @@
-"""What a person sees while Menny trains: a bar on a terminal, plain lines in a pipe."""
+"""What a person sees while Menny trains or is proven: a bar on a terminal, lines in a pipe."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
+from training.prover import Progress as ProofProgress
 from training.trainer import EpochReport
+
+_PROOF_LINES = 20  # in a pipe: one for each 5 %
 
 
 @contextmanager
@@ -27,6 +31,46 @@ def show_progress(
     with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("", total=config.num_epochs, figures="")
         yield lambda report: progress.update(task, completed=report.epoch, figures=_figures(report))
+
+
+@contextmanager
+def show_proof_progress(console: Console) -> Iterator[Callable[[ProofProgress], None]]:
+    """Yield the function to call with a proof's progress."""
+    if not console.is_terminal:
+        yield _ProofLines(console)
+        return
+    columns = (
+        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[violations]:,} violations"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, expand=True, speed_estimate_period=60) as progress:
+        task = progress.add_task("", violations=0)
+        yield lambda at: progress.update(
+            task, completed=at.done, total=at.total, violations=at.violations
+        )
+
+
+class _ProofLines:
+    """A plain line at the start and for each 5 % done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._first: tuple[float, int] | None = None
+        self._step = -1
+
+    def __call__(self, at: ProofProgress) -> None:
+        begin, already = self._first = self._first or (time.perf_counter(), at.done)
+        step = at.done * _PROOF_LINES // at.total
+        if step == self._step:
+            return
+        self._step = step
+        line = f"{at.done / at.total:4.0%}  {at.violations:,} violations"
+        if at.done > already:
+            seconds = (time.perf_counter() - begin) / (at.done - already)
+            line += f"  {seconds * (at.total - at.done):.0f} s left"
+        print(line, file=self._console.file, flush=True)
 
 
 def _figures(report: EpochReport) -> str:

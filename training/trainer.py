@@ -3,12 +3,16 @@
 `train` is a plain loop: draw, batch, loss, gradients, Adam; after each epoch a look at the
 validation part, after the last one the test part and 20,000 fresh queries. The same
 configuration gives bit-identical weights on the same machine.
+
+The loop knows no framework. What does is a `Learner`: MLX's is here, PyTorch's in
+`training.torch_menny`.
 """
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +71,50 @@ class TrainingResult:
     """Training with its validation, without the final measurements."""
 
 
+class Learner(Protocol):
+    """A model that is being trained, in whichever framework."""
+
+    def step(self, batch: Dataset) -> float:
+        """One optimizer step; returns the batch's loss in nats a letter."""
+
+    def forward(self, letters: Letters) -> npt.NDArray[np.float32]:
+        """Letters (B, L) to logits (B, L, V)."""
+
+    def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A copy of the parameters, by the names that an `.npz` of Menny's has."""
+
+    def load(self, parameters: dict[str, npt.NDArray[np.float32]]) -> None:
+        """Put `parameters` in place of the model's own."""
+
+
+class MlxLearner:
+    """Menny in MLX, with fresh weights from the configuration's seed."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        mx.random.seed(config.seed)
+        self._model = Menny()
+        self._step = _build_step(self._model, _build_optimizer(config), config)
+        self.forward = forward_of(self._model)
+
+    def step(self, batch: Dataset) -> float:
+        """See `Learner`."""
+        loss = self._step(mx.array(one_hot(batch.queries)), mx.array(batch.labels))
+        return float(np.array(loss))
+
+    def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """See `Learner`."""
+        return parameters_of(self._model)
+
+    def load(self, parameters: dict[str, npt.NDArray[np.float32]]) -> None:
+        """See `Learner`."""
+        self._model.load_weights([(name, mx.array(value)) for name, value in parameters.items()])
+
+
 def train(
     config: TrainingConfig,
     dataset: Dataset | None = None,
     *,
+    build_learner: Callable[[TrainingConfig], Learner] = MlxLearner,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
@@ -80,6 +124,7 @@ def train(
         config: What to do. With a `dataset`, its `num_samples` must be the dataset's length and
             `resample` must be off.
         dataset: Queries and labels to use instead of generated ones.
+        build_learner: Makes the model and its optimizer; MLX's, if nothing else is said.
         on_epoch: Called at the end of each epoch.
         should_stop: Asked before each step; when it says so, `TrainingStoppedError` is raised.
 
@@ -93,18 +138,15 @@ def train(
         raise TrainingError("with a dataset, num_samples is its length and resample is off")
     data_seed, order_seed, fresh_seed = np.random.SeedSequence(config.seed).spawn(3)
     data_rng, order_rng = np.random.default_rng(data_seed), np.random.default_rng(order_seed)
-    train_part, validation_part, test_part = split_dataset(
-        dataset or generate_dataset(config.num_samples, data_rng)
+    samples = dataset or generate_dataset(config.num_samples, data_rng)
+    train_part, validation_part, test_part = (
+        split_dataset(samples) if config.hold_out else (samples, samples, samples)
     )
-
-    mx.random.seed(config.seed)
-    model = Menny()
-    step = _build_step(model, _build_optimizer(config), config)
-    forward = forward_of(model)
+    learner = build_learner(config)
 
     history: list[EpochReport] = []
     trained_on: list[npt.NDArray[np.int64]] = []
-    best_excess_nll, best_epoch, best_parameters = math.inf, 0, parameters_of(model)
+    best_excess_nll, best_epoch, best_parameters = math.inf, 0, learner.parameters()
     begin = time.perf_counter()
     for epoch in range(1, config.num_epochs + 1):
         if config.resample and epoch > 1:
@@ -117,8 +159,8 @@ def train(
         ):
             if should_stop():
                 raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
-            losses.append(step(mx.array(one_hot(batch.queries)), mx.array(batch.labels)))
-        loss = float(np.mean([loss.item() for loss in losses]))
+            losses.append(learner.step(batch))
+        loss = float(np.mean(losses))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} in epoch {epoch}: the learning rate "
@@ -128,7 +170,7 @@ def train(
             epoch,
             config.num_epochs,
             loss,
-            evaluate(forward, validation_part),
+            evaluate(learner.forward, validation_part),
             time.perf_counter() - begin,
         )
         history.append(report)
@@ -136,23 +178,23 @@ def train(
         if config.early_stopping is not None:
             if report.validation.excess_nll < best_excess_nll:
                 best_excess_nll, best_epoch = report.validation.excess_nll, epoch
-                best_parameters = parameters_of(model)
+                best_parameters = learner.parameters()
             elif epoch - best_epoch >= config.early_stopping:
                 break
     seconds = time.perf_counter() - begin
 
     if config.early_stopping is not None:
-        model.load_weights([(name, mx.array(value)) for name, value in best_parameters.items()])
+        learner.load(best_parameters)
     fresh = fresh_dataset(
         NUM_FRESH_QUERIES, np.random.default_rng(fresh_seed), np.concatenate(trained_on)
     )
     return TrainingResult(
         config,
-        parameters_of(model),
+        learner.parameters(),
         history,
-        train=evaluate(forward, train_part),
-        test=evaluate(forward, test_part),
-        fresh=evaluate(forward, fresh),
+        train=evaluate(learner.forward, train_part),
+        test=evaluate(learner.forward, test_part),
+        fresh=evaluate(learner.forward, fresh),
         seconds=seconds,
     )
 
@@ -172,7 +214,7 @@ def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.ar
     if config.schedule == "constant" and not warm_up:
         return peak
     after = (
-        optim.cosine_decay(peak, config.num_steps - warm_up)
+        optim.cosine_decay(peak, max(1, config.num_steps - warm_up))
         if config.schedule == "cosine"
         else optim.linear_schedule(peak, peak, 1)
     )

@@ -28,6 +28,7 @@ from training.config import Recipe, TrainingConfig
 from training.errors import WeightsError
 from training.evaluation import Metrics
 from training.model import parameter_shapes
+from training.proof import Proof
 
 Parameters = Mapping[str, npt.NDArray[np.float32]]
 
@@ -40,12 +41,14 @@ MAX_FILE_SIZE = 16 * 2**20
 _HEADER_ALLOWANCE = 4096  # bytes of an .npy member that are not data
 
 
-def _versions() -> dict[str, str]:
+def package_versions(*more: str) -> dict[str, str]:
+    """The versions of Python, of the packages that shape a model, and of some `more`."""
     return {
         "menny": version("menny"),
         "mlx": version("mlx"),
         "numpy": version("numpy"),
         "python": platform.python_version(),
+        **{package: version(package) for package in more},
     }
 
 
@@ -61,8 +64,19 @@ class ModelCard(BaseModel):
     metrics: Metrics = Field(description="on fresh queries, none of which was trained on")
     test_metrics: Metrics = Field(description="on the test part of the dataset")
     training_seconds: float
-    versions: dict[str, str] = Field(default_factory=_versions)
+    versions: dict[str, str] = Field(default_factory=package_versions)
     sha256: str = Field("", description="of the .npz file")
+    proof: Proof | None = Field(None, description="what `menny verify` found, if it was run")
+
+    def proves(self, version: str) -> bool:
+        """Whether the weights of this version (or SHA-256) are proven to keep the rule."""
+        proof = self.proof
+        return (
+            proof is not None
+            and proof.holds
+            and bool(version)
+            and (proof.sha256.startswith(version))
+        )
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,11 @@ class Weights:
     def version(self) -> str:
         """The model version: the first 12 digits of the file's SHA-256."""
         return self.sha256[:12]
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the card has a valid proof of these very weights."""
+        return self.card is not None and self.card.proves(self.sha256)
 
 
 def card_path(path: Path) -> Path:
@@ -106,6 +125,25 @@ def save_weights(path: Path, parameters: Parameters, card: ModelCard) -> ModelCa
             card_file.publish()
     except OSError as error:
         raise WeightsError(f"can't write {path}: {error.strerror}") from error
+    return card
+
+
+def record_proof(path: Path, proof: Proof) -> ModelCard:
+    """Put a proof into the card of the weights file that it is about; returns the new card.
+
+    Raises `WeightsError` if there is no card, or the file is no longer the one that was checked.
+    """
+    weights = load_weights(path)
+    if weights.card is None:
+        raise WeightsError(f"{path} has no model card that could keep the result")
+    if weights.sha256 != proof.sha256:
+        raise WeightsError(f"{path} has changed since it was checked: the result is not about it")
+    card = weights.card.model_copy(update={"proof": proof})
+    try:
+        with _TemporaryFile(card_path(path), card.model_dump_json(indent=2).encode()) as file:
+            file.publish()
+    except OSError as error:
+        raise WeightsError(f"can't write {card_path(path)}: {error.strerror}") from error
     return card
 
 

@@ -34,6 +34,7 @@ async def health(
         reason=engine.fault,
         model_version=engine.info.version,
         rule_accuracy=card.metrics.rule_accuracy if card else None,
+        proven=card is not None and card.proves(engine.info.version),
         device=engine.info.device,
         uptime_seconds=uptime,
     )

@@ -1,0 +1,313 @@
+"""Menny on every query that exists: what is checked, and why that is all of them.
+
+There are 52 + 52^2 + ... + 52^5 = 387,659,012 queries. Menny has no positional encoding and
+attends without a mask, so every layer treats the five positions alike: if the rows of its input
+are shuffled, the rows of its output are shuffled along, and nothing else changes. (Linear layers,
+LayerNorm and ReLU work on each row by itself; attention is a sum over all rows, and a sum doesn't
+ask for order.) A query and its anagrams therefore get the same logits letter by letter, and one
+forward pass for each *multiset* of letters, 4,187,105 in all, tells what Menny says to every query.
+
+That is so for real numbers. In floating point the order of a sum does matter: shuffling the
+letters, or putting the query into another batch, moves a logit by some 1e-5. Could that move turn
+an allowed answer into a forbidden one? Only if the best allowed and the best forbidden letter
+were that close. So the proof has a third part, after "every multiset" and "none is answered
+wrongly": the smallest *margin*, best allowed minus best forbidden logit, over all letters of all
+multisets, must be more than `SAFETY` times the *rounding spread*, the largest move of any logit
+that `rounding_spread` sees when it shuffles letters and batches at random. It is also the test of
+the symmetry itself: were there a positional encoding, the spread would be as large as the logits.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.dataset import ALLOWED_VOWELS, IS_ALLOWED, generate_queries
+from training.evaluation import BEST_NLL, Forward
+from training.vocabulary import (
+    MAX_QUERY_LENGTH,
+    PADDING,
+    VOCABULARY_SIZE,
+    Letters,
+    decode_batch,
+)
+
+NUM_QUERIES: int = sum(VOCABULARY_SIZE**length for length in range(1, MAX_QUERY_LENGTH + 1))
+"""387,659,012."""
+
+BATCH_SIZE = 512
+"""Queries in one forward pass: the fastest size here. Smaller sets are padded to it."""
+
+CHUNK_SIZE = 8 * BATCH_SIZE
+"""Queries in a chunk, the unit of work: some 0.6 s."""
+
+SAFETY = 100
+"""The smallest margin must be more than so many times the rounding spread."""
+
+MAX_COUNTER_EXAMPLES = 10
+
+_SPREAD_SEED = 0
+_SPREAD_QUERIES = 1024
+_LARGEST = float(np.finfo(np.float32).max)  # stands for infinity and NaN, which JSON lacks
+
+
+class CounterExample(BaseModel):
+    """A query that Menny answers with a forbidden letter."""
+
+    model_config = ConfigDict(frozen=True)
+
+    query: str
+    response: str
+    margin: float = Field(description="best allowed minus best forbidden logit; not above 0")
+
+
+class Findings(BaseModel):
+    """What checking some multisets of letters has shown; each stands for its anagrams too."""
+
+    model_config = ConfigDict(frozen=True)
+
+    multisets: int = Field(description="multisets of letters that went through the model")
+    queries: int = Field(description="queries that they stand for")
+    letters: int = Field(description="letters in those queries")
+    violations: int = Field(description="queries with a letter that is answered wrongly")
+    counter_examples: list[CounterExample] = Field(
+        description=f"the worst of them, at most {MAX_COUNTER_EXAMPLES}, one of its anagrams each"
+    )
+    smallest_margin: float = Field(description="best allowed minus best forbidden logit")
+    smallest_margin_query: str
+    worst_excess_nll: float = Field(description="of any letter; nats above ln 5")
+    worst_excess_nll_query: str
+    mean_excess_nll: float = Field(description="over all letters of all queries; nats above ln 5")
+
+
+class Proof(Findings):
+    """What is known of one weights file."""
+
+    sha256: str = Field(description="of the .npz file that was checked")
+    rounding_spread: float = Field(
+        description="largest move of a logit when letters and batches were shuffled"
+    )
+    seconds: float = Field(description="how long it took, breaks left out")
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every query that exists was covered."""
+        return self.queries == NUM_QUERIES
+
+    @property
+    def withstands_rounding(self) -> bool:
+        """Whether the smallest margin is far above what rounding can do."""
+        return self.smallest_margin > SAFETY * self.rounding_spread
+
+    @property
+    def holds(self) -> bool:
+        """Whether Menny is proven to keep the rule, whatever she is asked."""
+        return self.is_complete and self.violations == 0 and self.withstands_rounding
+
+
+# --- which queries ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Queries to check; each stands for itself alone or for all of its anagrams."""
+
+    queries: Letters  # (N, L)
+    with_anagrams: bool
+
+    @property
+    def anagrams(self) -> npt.NDArray[np.int64]:
+        """How many queries each stands for, (N,)."""
+        if self.with_anagrams:
+            return count_anagrams(self.queries)
+        return np.ones(len(self.queries), dtype=np.int64)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of `CHUNK_SIZE` queries, the last one perhaps smaller."""
+        return -(-len(self.queries) // CHUNK_SIZE)
+
+    def chunk(self, index: int) -> "Workload":
+        """A part of the work; the same index is the same part in every process."""
+        rows = slice(index * CHUNK_SIZE, (index + 1) * CHUNK_SIZE)
+        return Workload(self.queries[rows], self.with_anagrams)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to check: all queries of up to `max_length` letters, or so many random ones."""
+
+    max_length: int = MAX_QUERY_LENGTH
+    sample: int | None = None
+    seed: int = 0
+
+    def workload(self) -> Workload:
+        """The queries, always the same ones in the same order."""
+        if self.sample is not None:
+            queries = generate_queries(self.sample, np.random.default_rng(self.seed))
+            return Workload(queries, with_anagrams=False)
+        queries = np.concatenate([_padded(multisets(n)) for n in range(1, self.max_length + 1)])
+        return Workload(queries, with_anagrams=True)
+
+
+def multisets(length: int) -> Letters:
+    """Every multiset of `length` letters as a row in ascending order, (N, length)."""
+    rows = np.arange(VOCABULARY_SIZE, dtype=np.int8)[:, None]
+    for _ in range(length - 1):
+        num_children = VOCABULARY_SIZE - rows[:, -1].astype(np.int64)
+        parents = np.repeat(rows, num_children, axis=0)
+        first_child = np.repeat(np.cumsum(num_children) - num_children, num_children)
+        last = parents[:, -1] + (np.arange(len(parents)) - first_child)
+        rows = np.column_stack([parents, last.astype(np.int8)])
+    return rows
+
+
+def count_anagrams(queries: Letters) -> npt.NDArray[np.int64]:
+    """How many different queries have the letters of each row, (N,): n! / (c1! c2! ...).
+
+    The letters of a row are in ascending order, `PADDING` after them.
+    """
+    is_letter = queries != PADDING
+    run = np.ones_like(queries, dtype=np.int64)  # 1, 2, 3 ... along equal letters
+    for at in range(1, queries.shape[1]):
+        run[:, at] += np.where(queries[:, at] == queries[:, at - 1], run[:, at - 1], 0)
+    factorials = np.cumprod([1, *range(1, queries.shape[1] + 1)])
+    anagrams: npt.NDArray[np.int64] = factorials[is_letter.sum(axis=1)] // np.where(
+        is_letter, run, 1
+    ).prod(axis=1)
+    return anagrams
+
+
+def _padded(queries: Letters) -> Letters:
+    missing = MAX_QUERY_LENGTH - queries.shape[1]
+    return np.pad(queries, ((0, 0), (0, missing)), constant_values=PADDING)
+
+
+# --- what Menny says to them --------------------------------------------------------------------
+
+
+def check(forward: Forward, work: Workload) -> Findings:
+    """Run the model on queries of 1 to 5 letters, and compare with the rule."""
+    parts = [_judge(forward, batch) for batch in _batches(work.queries)]
+    answers, margins, excess = (
+        np.concatenate(part)[: len(work.queries)] for part in zip(*parts, strict=True)
+    )
+    worst_margins, worst_excess = margins.min(axis=1), excess.max(axis=1)  # (N,)
+    anagrams, is_letter = work.anagrams, work.queries != PADDING  # (N,), (N, L)
+    letters = anagrams * is_letter.sum(axis=1)
+
+    def text(row: int) -> str:
+        return decode_batch(work.queries[row : row + 1])[0]
+
+    def counter_example(row: int) -> CounterExample:
+        response = np.where(is_letter[row], answers[row], PADDING).astype(np.int8)
+        return CounterExample(
+            query=text(row),
+            response=decode_batch(response[None])[0],
+            margin=float(worst_margins[row]),
+        )
+
+    wrong = np.flatnonzero(worst_margins <= 0)
+    worst_first = wrong[np.argsort(worst_margins[wrong], kind="stable")][:MAX_COUNTER_EXAMPLES]
+    narrowest, dullest = int(worst_margins.argmin()), int(worst_excess.argmax())
+    total_excess = math.fsum(anagrams * np.where(is_letter, excess, 0).sum(axis=1))
+    return Findings(
+        multisets=len(work.queries),
+        queries=int(anagrams.sum()),
+        letters=int(letters.sum()),
+        violations=int(anagrams[wrong].sum()),
+        counter_examples=[counter_example(int(row)) for row in worst_first],
+        smallest_margin=float(worst_margins[narrowest]),
+        smallest_margin_query=text(narrowest),
+        worst_excess_nll=float(worst_excess[dullest]),
+        worst_excess_nll_query=text(dullest),
+        mean_excess_nll=total_excess / int(letters.sum()),
+    )
+
+
+def merge(parts: Iterable[Findings]) -> Findings:
+    """The findings of several chunks as one; the same whatever the order they come in."""
+    findings = list(parts)
+    letters = sum(part.letters for part in findings)
+    narrowest = min(findings, key=lambda part: (part.smallest_margin, part.smallest_margin_query))
+    dullest = min(findings, key=lambda part: (-part.worst_excess_nll, part.worst_excess_nll_query))
+    counter_examples = [example for part in findings for example in part.counter_examples]
+    counter_examples.sort(key=lambda example: (example.margin, example.query))
+    return Findings(
+        multisets=sum(part.multisets for part in findings),
+        queries=sum(part.queries for part in findings),
+        letters=letters,
+        violations=sum(part.violations for part in findings),
+        counter_examples=counter_examples[:MAX_COUNTER_EXAMPLES],
+        smallest_margin=narrowest.smallest_margin,
+        smallest_margin_query=narrowest.smallest_margin_query,
+        worst_excess_nll=dullest.worst_excess_nll,
+        worst_excess_nll_query=dullest.worst_excess_nll_query,
+        mean_excess_nll=math.fsum(part.mean_excess_nll * part.letters for part in findings)
+        / letters,
+    )
+
+
+def rounding_spread(forward: Forward) -> float:
+    """The largest move of a logit when letters are shuffled and batches are cut differently.
+
+    Random queries of up to five letters are answered as the proof does it. Then their letters
+    are shuffled, and they are answered in batches of 1, 7, 64 and 512.
+    """
+    rng = np.random.default_rng(_SPREAD_SEED)
+    queries = generate_queries(_SPREAD_QUERIES, rng)  # (N, L)
+    expected = np.concatenate([forward(batch) for batch in _batches(queries)])  # (N, L, V)
+    # A random order of the letters, with the padding left at the end.
+    keys = np.where(queries == PADDING, 2.0, rng.random(queries.shape))
+    order = keys.argsort(axis=1)
+    spread = 0.0
+    for batch_size in (1, 7, 64, 512):
+        rows = rng.permutation(len(queries))[: 32 * batch_size]
+        shuffled = np.take_along_axis(queries[rows], order[rows], axis=1)
+        logits = np.concatenate(
+            [
+                forward(shuffled[start : start + batch_size])
+                for start in range(0, len(rows), batch_size)
+            ]
+        )
+        moved = logits - np.take_along_axis(expected[rows], order[rows][..., None], axis=1)
+        spread = max(spread, float(np.abs(moved[shuffled != PADDING]).max()))
+    return spread if math.isfinite(spread) else _LARGEST
+
+
+def _batches(queries: Letters) -> Iterable[Letters]:
+    """Batches of `BATCH_SIZE` queries; the last one is filled up with empty queries."""
+    for start in range(0, len(queries), BATCH_SIZE):
+        batch = queries[start : start + BATCH_SIZE]
+        missing = BATCH_SIZE - len(batch)
+        yield np.pad(batch, ((0, missing), (0, 0)), constant_values=PADDING)
+
+
+def _judge(
+    forward: Forward, queries: Letters
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Answer, margin and excess over ln 5 at each position, (B, L) each.
+
+    Where there is no letter the margin is as large and the excess as small as they get; where a
+    logit is no number, the other way round.
+    """
+    logits = forward(queries).astype(np.float64)  # (B, L, V)
+    allowed = np.take_along_axis(logits, ALLOWED_VOWELS[queries].astype(np.intp), axis=-1)
+    forbidden = np.where(IS_ALLOWED[queries], -np.inf, logits)
+    margins = allowed.max(axis=-1) - forbidden.max(axis=-1)
+    highest = logits.max(axis=-1)
+    log_sum = highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
+    excess = log_sum - allowed.mean(axis=-1) - BEST_NLL
+    is_letter = queries != PADDING
+    margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
+    excess = np.nan_to_num(excess, nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST)
+    return (
+        logits.argmax(axis=-1),
+        np.where(is_letter, margins, _LARGEST),
+        np.where(is_letter, excess, -_LARGEST),
+    )

@@ -1,0 +1,169 @@
+"""The command `menny verify`: every query that exists."""
+
+import os
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.commands import stop_on_signal
+from training.errors import ProofError, ProofStoppedError, WeightsError
+from training.proof import NUM_QUERIES, SAFETY, Plan, Proof
+from training.vocabulary import MAX_QUERY_LENGTH
+from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
+
+DEFAULT_CACHE = Path(".menny/proof")
+
+
+def verify_command(
+    weights: Annotated[Path, typer.Option(help="The .npz file to check.")] = SHIPPED_WEIGHTS,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes to use (as many as there are cores)."),
+    ] = None,
+    max_length: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_QUERY_LENGTH, help="Check queries of up to so many letters."),
+    ] = MAX_QUERY_LENGTH,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, max=NUM_QUERIES, help="Check only so many random queries."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random queries.")] = 0,
+    cache: Annotated[
+        Path, typer.Option(help="The folder that keeps what was done when it is stopped.")
+    ] = DEFAULT_CACHE,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the result into this file, as JSON.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option(help="Put the result of a complete check into the model card.")
+    ] = True,
+) -> None:
+    """Check weights on every query that exists, 387,659,012 in all.
+
+    Ctrl-C stops; the same command goes on from there. Exit status 1 if any query is answered
+    with a forbidden letter, or if rounding could make it so.
+
+    Example: [bold]menny verify --sample 100000[/bold], or on two machines
+    [bold]mlx.launch --hostfile hosts.json --backend ring menny verify[/bold]
+    """
+    checked = load_weights(weights)
+    plan = Plan(max_length, sample, seed)
+
+    from training.backend import mlx_on_this_thread, mx
+    from training.progress import show_proof_progress
+    from training.prover import Ranks, prove
+
+    console = Console()
+    with stop_on_signal() as stop, mlx_on_this_thread():
+        ranks = Ranks()
+        on_gpu = mx.default_device() == mx.Device(mx.gpu)
+        speaks = ranks.rank == 0
+        if speaks:
+            typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
+        with show_proof_progress(console) if speaks else nullcontext(lambda _: None) as watch:
+            try:
+                proof = prove(
+                    checked,
+                    plan,
+                    processes=processes or (1 if on_gpu else _num_cores()),
+                    cache=cache,
+                    ranks=ranks,
+                    on_progress=watch,
+                    should_stop=stop.is_set,
+                )
+            except ProofStoppedError as error:
+                raise ProofStoppedError(
+                    f"{error}; what was checked is kept in {cache}: the same command goes on"
+                ) from None
+    if speaks:
+        console.print(_table(proof))
+        for example in proof.counter_examples:
+            typer.echo(
+                f"counter-example: {example.query} -> {example.response} "
+                f"(margin {example.margin:.4g})"
+            )
+        if report is not None:
+            _write(report, proof)
+        if proof.is_complete and record:
+            _record(weights, proof)
+        typer.echo(_verdict(proof))
+    if proof.violations or not proof.withstands_rounding:
+        raise typer.Exit(1)
+
+
+def _num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _what(plan: Plan) -> str:
+    if plan.sample is not None:
+        return f"{plan.sample:,} random queries"
+    if plan.max_length < MAX_QUERY_LENGTH:
+        return f"every query of up to {plan.max_length} letters"
+    return "every query that exists"
+
+
+def _write(report: Path, proof: Proof) -> None:
+    try:
+        report.write_text(proof.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ProofError(f"can't write {report}: {error.strerror}") from error
+
+
+def _record(weights: Path, proof: Proof) -> None:
+    try:
+        record_proof(weights, proof)
+    except WeightsError as error:
+        typer.echo(f"the result is not in a model card: {error}", err=True)
+    else:
+        typer.echo(f"wrote the result into {card_path(weights)}")
+
+
+def _table(proof: Proof) -> Table:
+    rows = [
+        ("queries", f"{proof.queries:,}", f"through {proof.multisets:,} multisets of letters"),
+        ("violations", f"{proof.violations:,}", "queries with a forbidden letter in the answer"),
+        (
+            "smallest margin",
+            f"{proof.smallest_margin:.4f}",
+            f"best allowed minus best forbidden logit, in {proof.smallest_margin_query}",
+        ),
+        (
+            "rounding spread",
+            f"{proof.rounding_spread:.1e}",
+            "largest move of a logit when letters and batches are shuffled",
+        ),
+        ("mean excess_nll", f"{proof.mean_excess_nll:.5f}", "nats above ln 5, over all letters"),
+        (
+            "worst excess_nll",
+            f"{proof.worst_excess_nll:.5f}",
+            f"of one letter, in {proof.worst_excess_nll_query}",
+        ),
+        ("time", str(timedelta(seconds=round(proof.seconds))), "hours, minutes, seconds"),
+    ]
+    table = Table(box=None, show_header=False)
+    for name, figure, meaning in rows:
+        table.add_row(f"[bold]{name}[/bold]", figure, f"[dim]{meaning}[/dim]")
+    return table
+
+
+def _verdict(proof: Proof) -> str:
+    if proof.violations:
+        share = proof.violations / proof.queries
+        return f"NOT PROVEN: {proof.violations:,} queries ({share:.2%}) get a forbidden letter"
+    if not proof.withstands_rounding:
+        return (
+            f"NOT PROVEN: the smallest margin is not more than {SAFETY} times the rounding spread"
+        )
+    if proof.is_complete:
+        return "PROVEN: whatever she is asked, Menny answers with allowed vowels only"
+    return f"no violation in {proof.queries:,} of {NUM_QUERIES:,} queries"
