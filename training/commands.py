@@ -1,6 +1,7 @@
 """The offline commands: `menny train`, `menny evaluate` and `menny dataset`."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset, read_dataset, write_dataset
 from training.errors import TrainingStoppedError
 from training.evaluation import EXACT_MATCH_CEILING, Metrics
+from training.events import PhaseEvent, SavedEvent, write_event
+from training.supervision import be_supervised
 from training.weights import SHIPPED_WEIGHTS, ModelCard, load_weights, save_weights
 
 
@@ -48,6 +51,17 @@ def train_command(
         Literal["constant", "cosine"] | None, typer.Option(help=_help_of("schedule"))
     ] = None,
     early_stopping: Annotated[int | None, typer.Option(help=_help_of("early_stopping"))] = None,
+    num_fresh_queries: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Queries to measure the result on.")
+    ] = 20_000,
+    progress: Annotated[
+        Literal["auto", "json"],
+        typer.Option(help="auto: a bar, or lines in a pipe; json: one JSON object a line."),
+    ] = "auto",
+    supervised: Annotated[
+        bool,
+        typer.Option("--supervised", help="Lowest priority; end at once when standard input does."),
+    ] = False,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
 
@@ -55,6 +69,8 @@ def train_command(
 
     Example: [bold]menny train --recipe default --seed 7 --out /tmp/menny.npz[/bold]
     """
+    if supervised:
+        be_supervised()
     dataset = None if data is None else read_dataset(data)
     if dataset is not None:
         resample, num_samples = False, len(dataset)
@@ -77,16 +93,25 @@ def train_command(
         raise typer.BadParameter(_first_message(error)) from None
 
     from training.backend import mlx_on_this_thread
-    from training.progress import show_progress
+    from training.progress import json_progress, show_progress
     from training.trainer import train
 
     console = Console()
-    with _stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
+    show = json_progress(sys.stdout) if progress == "json" else show_progress(console, config)
+    with _stop_on_signal() as stop, mlx_on_this_thread(), show as on_epoch:
         try:
-            result = train(config, dataset, on_epoch=watch, should_stop=stop.is_set)
+            result = train(
+                config,
+                dataset,
+                num_fresh_queries=num_fresh_queries,
+                on_epoch=on_epoch,
+                should_stop=stop.is_set,
+            )
         except TrainingStoppedError as error:
             kept = f"{out} is as it was" if out.exists() else f"there is still no {out}"
             raise TrainingStoppedError(f"{error}; nothing was written, {kept}") from None
+    if progress == "json":
+        write_event(PhaseEvent(phase="saving"), sys.stdout)
     card = save_weights(
         out,
         result.parameters,
@@ -98,6 +123,9 @@ def train_command(
             training_seconds=round(result.seconds, 2),
         ),
     )
+    if progress == "json":
+        write_event(SavedEvent(sha256=card.sha256), sys.stdout)
+        return
     typer.echo(f"trained in {result.seconds:.1f} s; wrote {out}, version {card.sha256[:12]}")
     columns = {"fresh queries": result.fresh, "test part": result.test}
     if recipe is Recipe.BOOK:

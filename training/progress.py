@@ -1,12 +1,14 @@
-"""What a person sees while Menny trains: a bar on a terminal, plain lines in a pipe."""
+"""What is seen while Menny trains: a bar on a terminal, lines in a pipe, JSON for a program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
+from training.events import EpochEvent, PhaseEvent, write_event
 from training.trainer import EpochReport
 
 
@@ -27,6 +29,25 @@ def show_progress(
     with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("", total=config.num_epochs, figures="")
         yield lambda report: progress.update(task, completed=report.epoch, figures=_figures(report))
+
+
+@contextmanager
+def json_progress(stream: TextIO) -> Iterator[Callable[[EpochReport], None]]:
+    """Like `show_progress`, for a program: each report is a line of JSON (`training.events`)."""
+    write_event(PhaseEvent(phase="training"), stream)
+    yield lambda report: write_event(event_of(report), stream)
+
+
+def event_of(report: EpochReport) -> EpochEvent:
+    """The report as it is sent to another process."""
+    return EpochEvent(
+        epoch=report.epoch,
+        num_epochs=report.num_epochs,
+        loss=report.loss,
+        validation=report.validation,
+        seconds=report.seconds,
+        seconds_left=report.seconds_left,
+    )
 
 
 def _figures(report: EpochReport) -> str:

@@ -7,7 +7,7 @@ configuration gives bit-identical weights on the same machine.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,7 +62,7 @@ class TrainingResult:
     test: Metrics
     """On the test part."""
     fresh: Metrics
-    """On 20,000 fresh queries, none of which was trained on."""
+    """On fresh queries, 20,000 unless told otherwise, none of which was trained on."""
     seconds: float
     """Training with its validation, without the final measurements."""
 
@@ -71,6 +71,7 @@ def train(
     config: TrainingConfig,
     dataset: Dataset | None = None,
     *,
+    num_fresh_queries: int = NUM_FRESH_QUERIES,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
@@ -80,6 +81,7 @@ def train(
         config: What to do. With a `dataset`, its `num_samples` must be the dataset's length and
             `resample` must be off.
         dataset: Queries and labels to use instead of generated ones.
+        num_fresh_queries: On how many queries to measure the result.
         on_epoch: Called at the end of each epoch.
         should_stop: Asked before each step; when it says so, `TrainingStoppedError` is raised.
 
@@ -91,11 +93,8 @@ def train(
     """
     if dataset is not None and (config.resample or len(dataset) != config.num_samples):
         raise TrainingError("with a dataset, num_samples is its length and resample is off")
-    data_seed, order_seed, fresh_seed = np.random.SeedSequence(config.seed).spawn(3)
-    data_rng, order_rng = np.random.default_rng(data_seed), np.random.default_rng(order_seed)
-    train_part, validation_part, test_part = split_dataset(
-        dataset or generate_dataset(config.num_samples, data_rng)
-    )
+    data_rng, order_rng, fresh_rng = _generators(config)
+    split = split_dataset(dataset or generate_dataset(config.num_samples, data_rng))
 
     mx.random.seed(config.seed)
     model = Menny()
@@ -107,9 +106,7 @@ def train(
     trained_on: list[npt.NDArray[np.int64]] = []
     best_excess_nll, best_epoch, best_parameters = math.inf, 0, parameters_of(model)
     begin = time.perf_counter()
-    for epoch in range(1, config.num_epochs + 1):
-        if config.resample and epoch > 1:
-            train_part = generate_dataset(len(train_part), data_rng)
+    for epoch, train_part in enumerate(_training_parts(config, split.train, data_rng), start=1):
         if config.resample or epoch == 1:
             trained_on.append(query_codes(train_part.queries))
         losses = []
@@ -120,17 +117,17 @@ def train(
                 raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
             losses.append(step(mx.array(one_hot(batch.queries)), mx.array(batch.labels)))
         loss = float(np.mean([loss.item() for loss in losses]))
-        if not math.isfinite(loss):
+        validation = evaluate(forward, split.validation)
+        if not math.isfinite(
+            loss + validation.excess_nll
+        ):  # the last step's shows only in the latter
             raise TrainingError(
-                f"the loss is {loss} in epoch {epoch}: the learning rate "
+                f"the loss is {loss}, and {validation.excess_nll} above the best possible on the "
+                f"validation part, in epoch {epoch}: the learning rate "
                 f"({config.learning_rate:g}) is too high"
             )
         report = EpochReport(
-            epoch,
-            config.num_epochs,
-            loss,
-            evaluate(forward, validation_part),
-            time.perf_counter() - begin,
+            epoch, config.num_epochs, loss, validation, time.perf_counter() - begin
         )
         history.append(report)
         on_epoch(report)
@@ -144,18 +141,29 @@ def train(
 
     if config.early_stopping is not None:
         model.load_weights([(name, mx.array(value)) for name, value in best_parameters.items()])
-    fresh = fresh_dataset(
-        NUM_FRESH_QUERIES, np.random.default_rng(fresh_seed), np.concatenate(trained_on)
-    )
+    fresh = fresh_dataset(num_fresh_queries, fresh_rng, np.concatenate(trained_on))
     return TrainingResult(
         config,
         parameters_of(model),
         history,
         train=evaluate(forward, train_part),
-        test=evaluate(forward, test_part),
+        test=evaluate(forward, split.test),
         fresh=evaluate(forward, fresh),
         seconds=seconds,
     )
+
+
+def codes_trained_on(config: TrainingConfig) -> npt.NDArray[np.int64]:
+    """The codes (`query_codes`) of all queries that a run of `config` trains on, once each.
+
+    Anybody who has the configuration can draw them again: no need to ask who ran it.
+    """
+    data_rng, *_ = _generators(config)
+    first, *_ = split_dataset(generate_dataset(config.num_samples, data_rng))
+    codes = [query_codes(first.queries)]
+    if config.resample:
+        codes += [query_codes(part.queries) for part in _training_parts(config, first, data_rng)]
+    return np.unique(np.concatenate(codes))
 
 
 def forward_of(model: Menny) -> Forward:
@@ -165,6 +173,20 @@ def forward_of(model: Menny) -> Forward:
         return np.array(model(mx.array(one_hot(letters))))
 
     return forward
+
+
+def _generators(config: TrainingConfig) -> list[np.random.Generator]:
+    """For the data, for its order, and for the fresh queries at the end."""
+    return [np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3)]
+
+
+def _training_parts(
+    config: TrainingConfig, first: Dataset, rng: np.random.Generator
+) -> Iterator[Dataset]:
+    """What each epoch in turn trains on."""
+    yield first
+    for _ in range(config.num_epochs - 1):
+        yield generate_dataset(len(first), rng) if config.resample else first
 
 
 def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.array]:
