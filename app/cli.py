@@ -82,15 +82,18 @@ def serve(
 
     _configure_logging(settings.log_level)
     listener = _listen(settings.host, settings.port)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
+    server = uvicorn.Server(config)
+    app.state.is_stopping = lambda: server.should_exit  # event streams end, so that it can
     with suppress(KeyboardInterrupt):  # uvicorn has shut down, then raises the signal again
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 @cli.command()

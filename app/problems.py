@@ -8,9 +8,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app.errors import ModelUnavailableError, ServiceError
+from app.errors import (
+    ConflictError,
+    ModelUnavailableError,
+    NotFoundError,
+    ServiceError,
+    StateUnavailableError,
+    TooManyFailuresError,
+    UnauthorizedError,
+)
 from app.schemas import FieldError, Problem
-from training.errors import MennyError, VocabularyError
+from training.errors import MennyError, VocabularyError, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +27,12 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     VocabularyError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ModelUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    StateUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    TooManyFailuresError: HTTPStatus.TOO_MANY_REQUESTS,
+    WeightsError: HTTPStatus.CONFLICT,  # of a version that was to be activated
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
@@ -54,8 +68,12 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 _MEANING = {
     HTTPStatus.BAD_REQUEST: "The body is not JSON",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The JSON is not what is asked for",
-    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not what is asked for",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, or no database",
+    HTTPStatus.UNAUTHORIZED: "The admin token is missing or wrong",
+    HTTPStatus.TOO_MANY_REQUESTS: "There were too many wrong admin tokens",
+    HTTPStatus.NOT_FOUND: "There is no such thing",
+    HTTPStatus.CONFLICT: "Not as things are",
 }
 
 BODY_PROBLEMS = (
@@ -151,7 +169,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
-    return problem(status, str(error))
+    return problem(status, str(error), headers=_headers_of(error))
+
+
+def _headers_of(error: Exception) -> dict[str, str] | None:
+    """What RFC 9110 wants beside the status."""
+    match error:
+        case UnauthorizedError():
+            return {"WWW-Authenticate": 'Bearer realm="menny"'}
+        case TooManyFailuresError():
+            return {"Retry-After": str(error.retry_after_s)}
+        case _:
+            return None
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -60,10 +61,15 @@ class Service:
 
 @contextmanager
 def running_service(*arguments: str, **environment: str | Path) -> Iterator[Service]:
-    """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end."""
+    """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end.
+
+    Its state directory is a fresh one unless MENNY_STATE_DIR is given.
+    """
+    own_state = tempfile.TemporaryDirectory(prefix="menny-state-")
+    settings = {"MENNY_STATE_DIR": own_state.name} | environment
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
-        env=clean_environment() | {name: str(value) for name, value in environment.items()},
+        env=clean_environment() | {name: str(value) for name, value in settings.items()},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -74,6 +80,7 @@ def running_service(*arguments: str, **environment: str | Path) -> Iterator[Serv
     finally:
         process.kill()
         process.wait()
+        own_state.cleanup()
 
 
 def clean_environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ from training.errors import WeightsError
 from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import check_query, encode_batch
-from training.weights import ModelCard, load_weights
+from training.weights import ModelCard, Weights, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,12 @@ class _Work:
     answer: Future[Answer]
 
 
+@dataclass(frozen=True)
+class _Swap:
+    weights: Weights
+    done: Future[None]
+
+
 class Engine:
     """Serves one weights file. Use as a context manager, or `start` and `stop`.
 
@@ -60,7 +66,7 @@ class Engine:
     def __init__(self, weights: Path, device: str = "auto") -> None:
         self._weights = weights
         self._device = device
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Work | _Swap | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
         self._ready = threading.Event()
         self.info: ModelInfo | None = None
@@ -87,6 +93,12 @@ class Engine:
         self._queue.put(work)
         return work.answer
 
+    def swap(self, weights: Weights) -> None:
+        """Answer with other weights from now on; returns once they have answered a first query."""
+        swap = _Swap(weights, Future())
+        self._queue.put(swap)
+        swap.done.result()
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -106,7 +118,9 @@ class Engine:
             self._load()
             self._ready.set()
             while (work := self._queue.get()) is not None:
-                if work.answer.set_running_or_notify_cancel():
+                if isinstance(work, _Swap):
+                    self._take(work)
+                elif work.answer.set_running_or_notify_cancel():
                     self._answer(work)
         finally:
             self._ready.set()
@@ -124,13 +138,25 @@ class Engine:
             )
             logger.error(self.unavailable)
             return
-        self._forward = forward_of(build_model(weights.parameters))
-        self._forward(encode_batch([WARM_UP_QUERY]))
-        device = str(mx.default_device().type).removeprefix("DeviceType.")
         if BLAS.reason:
             logger.warning(BLAS.reason)
+        self._use(weights)
+        logger.info("model %s from %s", weights.version, self._weights)
+
+    def _use(self, weights: Weights) -> None:
+        forward = forward_of(build_model(weights.parameters))
+        forward(encode_batch([WARM_UP_QUERY]))
+        device = str(mx.default_device().type).removeprefix("DeviceType.")
+        self._forward = forward
         self.info = ModelInfo(weights.version, weights.card, device)
-        logger.info("model %s from %s, on %s", weights.version, self._weights, device)
+        self.unavailable = None
+
+    def _take(self, swap: _Swap) -> None:
+        try:
+            self._use(swap.weights)
+            swap.done.set_result(None)
+        except Exception as error:
+            swap.done.set_exception(error)
 
     def _answer(self, work: _Work) -> None:
         assert self.info is not None  # noqa: S101 - submit refuses work without a model
