@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from app import admin_commands
 from app.settings import Settings
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
@@ -26,9 +27,12 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-cli.command(name="train")(train_command)
+cli.command(name="train")(admin_commands.train)
 cli.command(name="evaluate")(evaluate_command)
 cli.command(name="dataset")(dataset_command)
+cli.command(name="token")(admin_commands.token)
+cli.add_typer(admin_commands.jobs_cli, name="jobs")
+cli.add_typer(admin_commands.models_cli, name="models")
 
 
 def main() -> None:

@@ -150,8 +150,11 @@ def _detail(error: dict[str, Any]) -> str:
             return f"there is no field {name!r}"
         case "model_attributes_type" | "model_type" | "dict_type":
             return "the body is JSON, but not an object"
+        case "query" | "config":
+            return str(error["msg"])  # in Menny's own words
         case _:
-            return str(error["msg"])
+            message = str(error["msg"])
+            return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

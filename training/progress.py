@@ -15,8 +15,8 @@ from training.trainer import EpochReport
 @contextmanager
 def show_progress(
     console: Console, config: TrainingConfig
-) -> Iterator[Callable[[EpochReport], None]]:
-    """Yield the function to call with each epoch's report."""
+) -> Iterator[Callable[[EpochReport | EpochEvent], None]]:
+    """Yield the function to call with each epoch's report, this process's own or another's."""
     if not console.is_terminal:
         yield lambda report: print(_line(report), file=console.file, flush=True)
         return
@@ -50,11 +50,11 @@ def event_of(report: EpochReport) -> EpochEvent:
     )
 
 
-def _figures(report: EpochReport) -> str:
+def _figures(report: EpochReport | EpochEvent) -> str:
     return f"loss {report.loss:.4f}  rule_accuracy {report.validation.rule_accuracy:.4f}"
 
 
-def _line(report: EpochReport) -> str:
+def _line(report: EpochReport | EpochEvent) -> str:
     return (
         f"epoch {report.epoch}/{report.num_epochs}  {_figures(report)}  "
         f"excess_nll {report.validation.excess_nll:.4f}  {report.seconds_left:.0f} s left"

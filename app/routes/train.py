@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -94,12 +94,17 @@ def cancel(job_id: JobId, jobs: JobsDep) -> Job:
     return jobs.cancel(job_id)
 
 
+_EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK.value: {"content": {"text/event-stream": {}}},
+    HTTPStatus.NO_CONTENT.value: {"description": "The client has had the end already"},
+}
+
+
 @router.get(
     "/{job_id}/events",
     summary="Watch a job",
-    response_class=EventSourceResponse,
-    responses={HTTPStatus.NO_CONTENT: {"description": "The client has had the end already"}}
-    | problem_responses(HTTPStatus.NOT_FOUND),
+    response_class=Response,
+    responses=_EVENTS_RESPONSES | problem_responses(HTTPStatus.NOT_FOUND),
 )
 async def events(
     request: Request,
