@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,27 +60,32 @@ class Service:
 
 
 @contextmanager
-def running_service(*arguments: str, **environment: str | Path) -> Iterator[Service]:
+def running_service(
+    *arguments: str, before_exec: Callable[[], object] | None = None, **environment: str | Path
+) -> Iterator[Service]:
     """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end.
 
-    Its state directory is a fresh one unless MENNY_STATE_DIR is given.
+    Its state directory is a fresh one unless MENNY_STATE_DIR is given; `before_exec` is called in
+    the new process first, to set limits.
     """
-    own_state = tempfile.TemporaryDirectory(prefix="menny-state-")
-    settings = {"MENNY_STATE_DIR": own_state.name} | environment
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
-        env=clean_environment() | {name: str(value) for name, value in settings.items()},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        service = Service(process)
-        yield service
-        service.client.close()
-    finally:
-        process.kill()
-        process.wait()
-        own_state.cleanup()
+    with (
+        tempfile.TemporaryDirectory(prefix="menny-state-") as own_state,
+        subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
+            env=clean_environment()
+            | {"MENNY_STATE_DIR": own_state}
+            | {name: str(value) for name, value in environment.items()},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=before_exec,
+        ) as process,
+    ):
+        try:
+            service = Service(process)
+            yield service
+            service.client.close()
+        finally:
+            process.kill()
 
 
 def clean_environment() -> dict[str, str]:
