@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -41,6 +42,10 @@ def main() -> None:
         cli()
     except MennyError as error:
         sys.exit(f"error: {error}")
+    except ValidationError as error:  # of Settings; what was set is not repeated: it may be secret
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        sys.exit(f"error: MENNY_{name.upper()}: {first['msg']}")
 
 
 def _show_version(wanted: bool) -> None:
