@@ -32,27 +32,28 @@ def read_or_create_token(state_dir: Path) -> str:
     path = state_dir / TOKEN_FILE
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            return _read(path)
-        token = secrets.token_urlsafe(32)
-        descriptor, temporary = tempfile.mkstemp(dir=state_dir, prefix=f".{TOKEN_FILE}.")  # 0600
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(token + "\n")
-                file.flush()
-                os.fsync(descriptor)
-            os.link(temporary, path)  # unlike a rename, never over one that another process made
-        finally:
-            Path(temporary).unlink()
-        logger.info("the admin token is in %s; `menny token` prints it", path)
-        return token
-    except FileExistsError:
+        if not path.exists():
+            _create(path)
         return _read(path)
     except OSError as error:
         raise StateUnavailableError(
             f"the admin token in {path} can't be used: {error.strerror}; make {state_dir} a "
             "writable directory, or name another MENNY_STATE_DIR"
         ) from error
+
+
+def _create(path: Path) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{TOKEN_FILE}.")  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(temporary, path)  # unlike a rename, never over one that another process made
+            logger.info("the admin token is in %s; `menny token` prints it", path)
+    finally:
+        Path(temporary).unlink()
 
 
 def _read(path: Path) -> str:
