@@ -30,7 +30,7 @@ class Connections:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._request = (
             f"POST /transform HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(BODY)}\r\n\r\n"
@@ -38,10 +38,7 @@ class Connections:
 
     async def ask(self) -> None:
         """One request; raises unless it is answered with 200."""
-        if self._idle:
-            reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection(*self._address)
+        reader, writer = await self._connection()
         writer.write(self._request)
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
@@ -52,11 +49,20 @@ class Connections:
             if line.lower().startswith(b"content-length")
         )
         await reader.readexactly(length)
-        self._idle.append((reader, writer))
+        self._idle.append((time.monotonic(), reader, writer))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The one used last, unless the server may be about to close it: it does after 5 s."""
+        if self._idle:
+            used, reader, writer = self._idle.pop()
+            if time.monotonic() - used < 3:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(*self._address)
 
     async def close(self) -> None:
         """Close them all."""
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
             await writer.wait_closed()
 

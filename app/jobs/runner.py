@@ -41,13 +41,14 @@ class Child:
 
     def __enter__(self) -> Self:
         try:
-            # A session of its own: Ctrl-C in the terminal is for this process alone.
+            # A process group of its own: Ctrl-C in the terminal is for this process alone. No
+            # session of its own: Linux may weigh priorities within a session only (sched(7)).
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,
+                process_group=0,
             )
         except OSError as error:
             raise ChildError(f"{self.name} can't be started: {error.strerror}") from error
