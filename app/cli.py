@@ -11,15 +11,13 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.logging import RichHandler
 
 from app import admin_commands
-from app.settings import Settings
+from app.settings import Settings, complaint_about
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
 from training.vocabulary import MAX_QUERY_LENGTH, check_query
-from training.weights import SHIPPED_WEIGHTS
+from training.weights import SHIPPED_WEIGHTS, load_weights
 
 cli = typer.Typer(
     help="Menny, a tiny Transformer: up to five letters in, as many vowels of the opposite case "
@@ -42,10 +40,8 @@ def main() -> None:
         cli()
     except MennyError as error:
         sys.exit(f"error: {error}")
-    except ValidationError as error:  # of Settings; what was set is not repeated: it may be secret
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        sys.exit(f"error: MENNY_{name.upper()}: {first['msg']}")
+    except ValidationError as error:  # of a `MENNY_*` variable
+        sys.exit(f"error: {complaint_about(error)}")
 
 
 def _show_version(wanted: bool) -> None:
@@ -83,13 +79,15 @@ def serve(
     [bold]curl localhost:8080/transform --json '{"query": "MeM"}'[/bold]
     """
     flags: dict[str, Any] = {"host": host, "port": port, "weights": weights}
-    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    settings = _settings({name: value for name, value in flags.items() if value is not None})
 
     import uvicorn
 
     from app.main import create_app
+    from app.observability import configure_logging
+    from app.server import Server
 
-    _configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -97,12 +95,11 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
-    server = uvicorn.Server(config)
-    app.state.is_stopping = lambda: server.should_exit  # event streams end, so that it can
-    with suppress(KeyboardInterrupt):  # uvicorn has shut down, then raises the signal again
-        server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # the server has shut down, then raises the signal again
+        Server(config, app.state.lifecycle).run(sockets=[listener])
 
 
 @cli.command()
@@ -121,22 +118,32 @@ def chat(
             raise typer.Exit(1)
         train_command(out=weights)
 
+    from app.inference.batcher import Batcher
+    from app.inference.decoding import Prompt
     from app.inference.engine import Engine
+    from app.metrics import Metrics
 
-    with Engine(weights) as engine:
-        if engine.unavailable is not None:
-            sys.exit(f"error: {engine.unavailable}")
+    with Engine(Batcher(max_batch=1, max_queue=1), Metrics()) as engine:
+        engine.swap(load_weights(weights))
         while True:
             try:
                 query = input(f"Enter your prompt (max {MAX_QUERY_LENGTH} chars, q to quit): ")
                 if query == "q":
                     break
-                typer.echo(f"Menny: {engine.submit(check_query(query)).result().response}")
+                typer.echo(f"Menny: {engine.answer(Prompt(check_query(query))).response}")
             except VocabularyError as error:
                 typer.echo(f"Sorry, {error}.")
             except (EOFError, KeyboardInterrupt):
                 typer.echo()
                 break
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    """Flags and `MENNY_*` variables, or a sentence that names the one that makes no sense."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise typer.BadParameter(complaint_about(error)) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -155,15 +162,6 @@ def _listen(host: str, port: int) -> socket.socket:
     shown_host = f"[{bound_host}]" if ":" in bound_host else bound_host
     logging.getLogger("app").info("listening on http://%s:%d", shown_host, bound_port)
     return listener
-
-
-def _configure_logging(level: str) -> None:
-    console = Console(stderr=True)
-    handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, log_time_format="%X")
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 if __name__ == "__main__":

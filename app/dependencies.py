@@ -1,4 +1,7 @@
-"""What routes ask for."""
+"""What routes ask for.
+
+All of them are coroutines: FastAPI sends a plain function to a thread pool, on every request.
+"""
 
 from typing import Annotated
 
@@ -7,41 +10,64 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import StateUnavailableError
 from app.inference.engine import Engine
+from app.inference.responder import Responder
 from app.jobs.bell import Bell
 from app.jobs.manager import JobManager
 from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
+from app.metrics import Metrics
 from app.security import AdminGuard
+from app.server import Lifecycle
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-def _retraining(request: Request) -> Retraining:
+async def _responder(request: Request) -> Responder:
+    responder: Responder = request.app.state.responder
+    return responder
+
+
+async def _lifecycle(request: Request) -> Lifecycle:
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return lifecycle
+
+
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+EngineDep = Annotated[Engine, Depends(_engine)]
+ResponderDep = Annotated[Responder, Depends(_responder)]
+LifecycleDep = Annotated[Lifecycle, Depends(_lifecycle)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+
+
+async def _retraining(request: Request) -> Retraining:
     retraining: Retraining = request.app.state.retraining
     return retraining
 
 
-EngineDep = Annotated[Engine, Depends(_engine)]
 RetrainingDep = Annotated[Retraining, Depends(_retraining)]
 
 
-def _jobs(retraining: RetrainingDep) -> JobManager:
+async def _jobs(retraining: RetrainingDep) -> JobManager:
     return retraining.jobs
 
 
-def _versions(retraining: RetrainingDep) -> Versions:
+async def _versions(retraining: RetrainingDep) -> Versions:
     return retraining.versions
 
 
-def _store(retraining: RetrainingDep) -> Store:
+async def _store(retraining: RetrainingDep) -> Store:
     return retraining.store
 
 
-def _bell(request: Request) -> Bell:
+async def _bell(request: Request) -> Bell:
     bell: Bell = request.app.state.bell
     return bell
 

@@ -3,9 +3,13 @@
 MennyError (training.errors)
 └── ServiceError
     ├── ModelUnavailableError   there is no model that could answer
+    ├── OverloadedError         the queue is full
+    ├── DeadlineError           no answer in time
+    ├── DisconnectedError       the caller has gone
+    ├── EngineError             the model failed
     ├── StateUnavailableError   jobs and versions can't be read or written
     ├── NotFoundError           there is no such job or version
-    ├── ConflictError           not now: something is as it is
+    ├── ConflictError           what was asked for doesn't go with how things are
     │   └── JobRunningError     another job is running
     ├── UnauthorizedError       the admin token is missing or wrong
     └── TooManyFailuresError    too many wrong tokens at once
@@ -55,3 +59,19 @@ class TooManyFailuresError(ServiceError):
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many wrong admin tokens; `menny token` prints the right one")
         self.retry_after_s = retry_after_s
+
+
+class OverloadedError(ServiceError):
+    """The queue is full; later it may not be."""
+
+
+class DeadlineError(ServiceError):
+    """There was no answer in time."""
+
+
+class DisconnectedError(ServiceError):
+    """The caller has gone, and nobody waits for the answer."""
+
+
+class EngineError(ServiceError):
+    """The model failed on a batch."""

@@ -1,23 +1,30 @@
 """The application: load the model once, serve, drain."""
 
 import asyncio
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CollectorRegistry
 
 from app.errors import StateUnavailableError
+from app.inference.batcher import Batcher
 from app.inference.engine import Engine
+from app.inference.responder import Responder
 from app.jobs.bell import Bell
 from app.jobs.retraining import Retraining
+from app.metrics import Metrics
+from app.observability import RequestObserver
 from app.problems import install_problem_handlers
 from app.routes import health, models, train, transform
+from app.routes import metrics as metrics_route
 from app.security import AdminGuard, read_or_create_token
+from app.server import Lifecycle
 from app.settings import Settings
 
 DESCRIPTION = """\
@@ -32,21 +39,35 @@ what is wrong and what would be right.
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application; its lifespan loads the model and lets it go."""
     settings = settings or Settings()
+    metrics = Metrics()
+    lifecycle = Lifecycle()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.admin = await asyncio.to_thread(_admin_guard, settings)
-        app.state.retraining = retraining = Retraining(settings, app.state.metrics_registry)
+        app.state.retraining = retraining = Retraining(settings, metrics.registry)
         await asyncio.to_thread(retraining.open)
-        engine = Engine(retraining.weights, settings.device)
-        await asyncio.to_thread(engine.start)
-        app.state.engine = engine
-        app.state.bell = bell = Bell()
-        await asyncio.to_thread(retraining.start, engine.swap, bell.ring)
-        app.state.started = time.monotonic()
-        yield
-        await asyncio.to_thread(retraining.stop)
-        await asyncio.to_thread(engine.stop)
+        batcher = Batcher(settings.max_batch, settings.max_queue, settings.batch_wait_ms / 1000)
+        metrics.watch_queue(lambda: len(batcher))
+        engine = Engine(batcher, metrics, settings.device)
+        with engine:
+            await asyncio.to_thread(engine.load, retraining.weights)
+            app.state.engine = engine
+            app.state.responder = Responder(
+                engine,
+                batcher,
+                metrics,
+                timeout_s=settings.request_timeout_s,
+                cache_size=settings.cache_size,
+            )
+            app.state.bell = bell = Bell()
+            await asyncio.to_thread(retraining.start, engine.swap, bell.ring)
+            app.state.started = time.monotonic()
+            try:
+                with _on_hangup(lambda: engine.load(retraining.weights)):
+                    yield
+            finally:
+                await asyncio.to_thread(retraining.stop)
 
     # Swagger UI comes from our own address: /docs works without the internet. ReDoc is left out,
     # for its page asks another host for a picture.
@@ -59,12 +80,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.state.metrics_registry = CollectorRegistry()
-    app.state.is_stopping = lambda: False  # the server that runs the application may know better
-    app.include_router(transform.router)
-    app.include_router(train.router)
-    app.include_router(models.router)
-    app.include_router(health.router)
+    app.state.metrics = metrics
+    app.state.lifecycle = lifecycle
+    app.add_middleware(
+        RequestObserver, metrics=metrics, lifecycle=lifecycle, access_log=settings.access_log
+    )
+    for module in (transform, train, models, health, metrics_route):
+        app.include_router(module.router)
     install_problem_handlers(app)
 
     @app.get("/", include_in_schema=False)
@@ -72,6 +94,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return RedirectResponse("docs")
 
     return app
+
+
+@contextmanager
+def _on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+    """Call `reload` on a thread of its own at each SIGHUP, if signals are ours to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, reload))
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _admin_guard(settings: Settings) -> AdminGuard | StateUnavailableError:

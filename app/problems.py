@@ -10,13 +10,17 @@ from starlette.exceptions import HTTPException
 
 from app.errors import (
     ConflictError,
+    DeadlineError,
+    DisconnectedError,
     ModelUnavailableError,
     NotFoundError,
+    OverloadedError,
     ServiceError,
     StateUnavailableError,
     TooManyFailuresError,
     UnauthorizedError,
 )
+from app.observability import request_id
 from app.schemas import FieldError, Problem
 from training.errors import MennyError, VocabularyError, WeightsError
 
@@ -27,6 +31,9 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     VocabularyError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ModelUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    DisconnectedError: HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
     StateUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
@@ -34,6 +41,12 @@ _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     TooManyFailuresError: HTTPStatus.TOO_MANY_REQUESTS,
     WeightsError: HTTPStatus.CONFLICT,  # of a version that was to be activated
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_REJECTED_FOR: dict[type[Exception], str] = {
+    OverloadedError: "overloaded",
+    DeadlineError: "deadline",
+    DisconnectedError: "disconnected",
 }
 
 
@@ -45,7 +58,13 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """An error response."""
-    document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=errors,
+        request_id=request_id.get(),
+    )
     return Response(
         document.model_dump_json(exclude_none=True),
         status_code=status,
@@ -68,12 +87,15 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 _MEANING = {
     HTTPStatus.BAD_REQUEST: "The body is not JSON",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not what is asked for",
-    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, or no database",
     HTTPStatus.UNAUTHORIZED: "The admin token is missing or wrong",
+    HTTPStatus.NOT_FOUND: "There is no such job or version",
+    HTTPStatus.CONFLICT: "What is asked for doesn't go with how things are",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not what is asked for",
     HTTPStatus.TOO_MANY_REQUESTS: "There were too many wrong admin tokens",
-    HTTPStatus.NOT_FOUND: "There is no such thing",
-    HTTPStatus.CONFLICT: "Not as things are",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The service has failed; its log says more",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, no place in the "
+    "queue or no database; with Retry-After it is worth trying again",
+    HTTPStatus.GATEWAY_TIMEOUT: "There was no answer in time",
 }
 
 BODY_PROBLEMS = (
@@ -172,16 +194,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
+    if reason := _REJECTED_FOR.get(type(error)):
+        request.app.state.metrics.rejected.labels(reason).inc()
     return problem(status, str(error), headers=_headers_of(error))
 
 
 def _headers_of(error: Exception) -> dict[str, str] | None:
     """What RFC 9110 wants beside the status."""
     match error:
-        case UnauthorizedError():
-            return {"WWW-Authenticate": 'Bearer realm="menny"'}
+        case OverloadedError():
+            return {"Retry-After": "1"}
         case TooManyFailuresError():
             return {"Retry-After": str(error.retry_after_s)}
+        case UnauthorizedError():
+            return {"WWW-Authenticate": 'Bearer realm="menny"'}
         case _:
             return None
 

@@ -1,6 +1,6 @@
 """The wire contract: what goes in and out as JSON."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,9 +13,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.inference.decoding import Prompt
+from app.inference.model import Answer
 from app.jobs.schemas import Job, Version
 from training.errors import VocabularyError
 from training.vocabulary import MAX_QUERY_LENGTH, check_query
+
+MAX_QUERIES = 1024
+"""In one request."""
 
 
 def _say_what_is_wrong(value: object, validate: ValidatorFunctionWrapHandler) -> str:
@@ -48,6 +53,52 @@ class TransformRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
 
     query: Query
+    temperature: float = Field(
+        0,
+        ge=0,
+        le=2,
+        strict=True,
+        allow_inf_nan=False,
+        description="0: the likeliest letters, always the same; 1: a sample from the model's "
+        "distribution; above 1: bolder",
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        strict=True,
+        description="with a temperature: the same seed gives the same answer",
+    )
+    candidates: int = Field(
+        0,
+        ge=0,
+        le=10,
+        strict=True,
+        description="show this many of the likeliest letters for each position",
+    )
+
+    def to_prompt(self) -> Prompt:
+        """The prompt that this asks for."""
+        return Prompt(self.query, self.temperature, self.seed, self.candidates)
+
+
+class BatchRequest(BaseModel):
+    """Many queries for Menny."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"queries": ["MeM", "hello"]}]}
+    )
+
+    queries: list[Query] = Field(
+        min_length=1, max_length=MAX_QUERIES, description="what to answer, in order"
+    )
+
+
+class LetterCandidate(BaseModel):
+    """A letter that could answer."""
+
+    letter: str
+    probability: float = Field(description="under the model, at temperature 1")
 
 
 class TransformResponse(BaseModel):
@@ -65,6 +116,31 @@ class TransformResponse(BaseModel):
         description="as many letters as the query has, each a vowel of the opposite case"
     )
     model_version: str = Field(description="the version of the model that answered")
+    candidates: list[list[LetterCandidate]] | None = Field(
+        None, description="for each position the likeliest letters, if they were asked for"
+    )
+
+    @classmethod
+    def of(cls, query: str, answer: Answer) -> Self:
+        """The answer to a query, on the wire."""
+        candidates = None
+        if answer.candidates is not None:
+            candidates = [
+                [LetterCandidate(letter=c.letter, probability=c.probability) for c in position]
+                for position in answer.candidates
+            ]
+        return cls(
+            query=query,
+            response=answer.response,
+            model_version=answer.model_version,
+            candidates=candidates,
+        )
+
+
+class BatchResponse(BaseModel):
+    """Menny's answers."""
+
+    answers: list[TransformResponse] = Field(description="in the order of the queries")
 
 
 class Health(BaseModel):
@@ -72,8 +148,14 @@ class Health(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    status: Literal["ok", "unavailable"] = Field(description="`ok` when she can answer")
-    reason: str | None = Field(None, description="why she can't answer, and the remedy")
+    status: Literal["ok", "unavailable", "draining"] = Field(
+        description="`ok` when she can answer; `draining` when the service is about to stop"
+    )
+    reason: str | None = Field(
+        None,
+        description="why she can't answer, and the remedy; with `ok`: why the weights file that "
+        "should have replaced the model did not",
+    )
     model_version: str | None = Field(None, description="the version of the model that answers")
     rule_accuracy: float | None = Field(
         None,
@@ -121,3 +203,4 @@ class Problem(BaseModel):
     status: int = Field(description="the HTTP status", examples=[422])
     detail: str = Field(description="what is wrong, and what would be right")
     errors: list[FieldError] | None = Field(None, description="what is wrong where, if known")
+    request_id: str | None = Field(None, description="names this request in the service's log")

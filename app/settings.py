@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.weights import SHIPPED_WEIGHTS
@@ -23,8 +23,23 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe log lines to show"
     )
+    log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
+    access_log: bool = Field(False, description="log a line for every request")
+    max_batch: int = Field(64, ge=1, le=256, description="most queries in one forward pass")
+    batch_wait_ms: float = Field(
+        0, ge=0, le=1000, description="milliseconds to wait for a batch to fill"
+    )
+    max_queue: int = Field(
+        4096, ge=1, le=1_000_000, description="most queries that wait; beyond it, 503"
+    )
+    request_timeout_s: float = Field(
+        10, gt=0, le=3600, description="seconds until an unanswered request gets 504"
+    )
+    cache_size: int = Field(
+        0, ge=0, le=10_000_000, description="answers to remember; 0 turns the cache off"
+    )
     shutdown_timeout_s: int = Field(
-        4, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
+        3, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
     )
 
     # --- retraining -----------------------------------------------------------------------------
@@ -52,3 +67,9 @@ class Settings(BaseSettings):
         description="nats a letter by which its excess_nll may be above the active version's",
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
+
+
+def complaint_about(error: ValidationError) -> str:
+    """Which variable makes no sense and why, without its value, which may be secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"MENNY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"

@@ -40,6 +40,10 @@ class Service:
     def stop(self, signum: int = signal.SIGTERM, timeout: float = 30) -> int:
         """Send a signal and wait; returns the exit status as subprocess has it."""
         self.client.close()
+        return self.stop_while_busy(signum, timeout)
+
+    def stop_while_busy(self, signum: int, timeout: float = 30) -> int:
+        """The same, without closing the client's connections first."""
         self.process.send_signal(signum)
         status = self.process.wait(timeout)
         self._reader.join(timeout)

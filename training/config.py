@@ -18,7 +18,7 @@ class TrainingConfig(BaseModel):
     num_samples: int = Field(2560, ge=5, le=10_000_000, description="queries drawn for an epoch")
     num_epochs: int = Field(60, ge=1, le=100_000, description="passes over the training part")
     batch_size: int = Field(256, ge=1, le=8192, description="queries in a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's peak learning rate")
+    learning_rate: float = Field(1e-3, gt=0, le=1e6, description="Adam's peak learning rate")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the data and of the first weights")
     resample: bool = Field(True, description="draw the training part anew for each epoch")
     shuffle: bool = Field(True, description="visit the training part in a random order")

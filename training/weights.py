@@ -152,10 +152,13 @@ def _read_file(path: Path) -> bytes:
     """The bytes of a regular file of at most `MAX_FILE_SIZE`; never blocks on a FIFO."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise WeightsError(f"{path} is not a regular file")
-            data = file.read(MAX_FILE_SIZE + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE_SIZE + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise _NoFileError(f"{path}: there is no such file") from None
     except OSError as error:

@@ -1,14 +1,75 @@
-"""From logits to letters."""
+"""From logits to letters: the likeliest, a sample, or the candidates with their probabilities.
 
-from collections.abc import Sequence
+Greedy decoding and sampling are one thing here, by the Gumbel-max trick: the answer is the argmax
+of `logits + temperature * noise` (Gumbel, 1954; Maddison et al., 2014), and with temperature 0
+the noise is gone. So one margin, that between the best and the second-best score, tells for both
+whether rounding could have changed the answer.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from training.vocabulary import PADDING, Letters, decode_batch
+from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, VOCABULARY_SIZE
+
+Logits = npt.NDArray[np.float32]
 
 
-def decode_greedy(letters: Letters, logits: npt.NDArray[np.float32]) -> Sequence[str]:
-    """The likeliest letter at each position: letters (B, L), logits (B, L, V) -> B responses."""
-    answers = logits.argmax(axis=-1).astype(np.int8)  # (B, L)
-    return decode_batch(np.where(letters == PADDING, np.int8(PADDING), answers))
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A query and how it is to be answered."""
+
+    query: str
+    temperature: float = 0.0
+    """0 is greedy decoding; 1 samples from the model's distribution."""
+    seed: int | None = None
+    """The same seed gives the same sample."""
+    candidates: int = 0
+    """How many of the likeliest letters to show for each position."""
+
+    @property
+    def is_special(self) -> bool:
+        """Whether its answer is more than the likeliest letters."""
+        return bool(self.temperature or self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A letter and its probability under the model, at temperature 1."""
+
+    letter: str
+    probability: float
+
+
+def pick(scores: Logits) -> tuple[npt.NDArray[np.intp], Logits]:
+    """The best letter of each position and its margin over the second best.
+
+    Scores (..., V) -> letters (...), margins (...).
+    """
+    best = scores.argmax(axis=-1)
+    top = np.take_along_axis(scores, best[..., None], axis=-1)
+    others = scores.copy()
+    np.put_along_axis(others, best[..., None], -np.inf, axis=-1)
+    return best, top[..., 0] - others.max(axis=-1)
+
+
+def draw_noise(prompt: Prompt) -> Logits | float:
+    """What to add to the prompt's logits (L, V) before picking, so that picking samples."""
+    if not prompt.temperature:
+        return 0.0
+    rng = np.random.default_rng(prompt.seed)
+    noise = rng.gumbel(scale=prompt.temperature, size=(MAX_QUERY_LENGTH, VOCABULARY_SIZE))
+    return noise.astype(np.float32)
+
+
+def likeliest(logits: Logits, length: int, count: int) -> list[list[Candidate]]:
+    """The `count` likeliest letters of the first `length` positions, likeliest first."""
+    shifted = logits[:length].astype(np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=-1, keepdims=True)  # (length, V)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :count]
+    return [
+        [Candidate(ALPHABET[letter], float(probabilities[position, letter])) for letter in letters]
+        for position, letters in enumerate(order)
+    ]

@@ -1,103 +1,92 @@
-"""The one thread that owns MLX: it loads the model, warms it up and runs every forward pass.
+"""The one thread that owns MLX: it loads models, warms them up and runs every forward pass.
 
 MLX's streams are thread-local, so an array made on one thread can't be evaluated on another, and
-a thread that used MLX must clear its streams before it ends. Hence one thread, and futures.
+a thread that used MLX must clear its streams before it ends. Hence one thread, fed by a batcher.
 """
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from app.errors import ModelUnavailableError
-from app.inference.decoding import decode_greedy
+from app.errors import EngineError, ModelUnavailableError
+from app.inference.batcher import Batcher, Work, deliver
+from app.inference.decoding import Prompt
+from app.inference.model import Answer, ModelInfo, ServedModel
+from app.metrics import Metrics
 from training.backend import BLAS, mx
 from training.errors import WeightsError
-from training.model import build_model
-from training.trainer import forward_of
-from training.vocabulary import check_query, encode_batch
-from training.weights import ModelCard, Weights, load_weights
+from training.weights import Weights, load_weights
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_QUERY = "MeM"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response and the version of the model that gave it."""
-
-    response: str
-    model_version: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What the service tells of the model that it serves."""
-
-    version: str
-    card: ModelCard | None
-    device: str
-
-
-@dataclass(frozen=True)
-class _Work:
-    query: str
-    answer: Future[Answer]
-
-
-@dataclass(frozen=True)
-class _Swap:
-    weights: Weights
-    done: Future[None]
+T = TypeVar("T")
 
 
 class Engine:
-    """Serves one weights file. Use as a context manager, or `start` and `stop`.
+    """Answers what comes out of the batcher with the model that was swapped in last."""
 
-    Weights that can't be loaded are no failure of `start`: `unavailable` has the reason, and
-    `submit` raises it as `ModelUnavailableError`.
-    """
-
-    def __init__(self, weights: Path, device: str = "auto") -> None:
-        self._weights = weights
+    def __init__(self, batcher: Batcher, metrics: Metrics, device: str = "auto") -> None:
+        self._batcher = batcher
+        self._metrics = metrics
         self._device = device
-        self._queue: SimpleQueue[_Work | _Swap | None] = SimpleQueue()
+        self._model: ServedModel | None = None
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
-        self._ready = threading.Event()
         self.info: ModelInfo | None = None
-        """The model that answers, once it has been loaded."""
-        self.unavailable: str | None = None
-        """Why there is no model and what to do, if there is none."""
+        """The model that answers, once there is one."""
+        self.fault: str | None = None
+        """Why the weights file that `load` was given last does not serve, and the remedy."""
 
     def start(self) -> None:
-        """Start the thread; returns when the model has answered its first query, or has failed."""
+        """Start the thread."""
         self._thread.start()
-        self._ready.wait()
 
     def stop(self) -> None:
         """Answer what was submitted, then end the thread."""
-        self._queue.put(None)
+        self._batcher.close()
         self._thread.join()
 
-    def submit(self, query: str) -> Future[Answer]:
-        """Have a query answered. Raises `VocabularyError` or `ModelUnavailableError`."""
-        check_query(query)
-        if self.unavailable is not None:
-            raise ModelUnavailableError(self.unavailable)
-        work = _Work(query, Future())
-        self._queue.put(work)
-        return work.answer
-
     def swap(self, weights: Weights) -> None:
-        """Answer with other weights from now on; returns once they have answered a first query."""
-        swap = _Swap(weights, Future())
-        self._queue.put(swap)
-        swap.done.result()
+        """Have these weights answer from now on; blocks until they do.
+
+        The model before them answers until the new one has been checked and warmed up, and goes
+        on answering if that fails, which raises.
+        """
+        self.call(lambda: self._swap(weights))
+
+    def load(self, path: Path) -> None:
+        """Have a weights file answer from now on; if it can't, `fault` says why. Blocks."""
+        try:
+            self.swap(load_weights(path))
+        except WeightsError as error:
+            self.fault = (
+                f"{error}; make weights with `menny train`, or name others with MENNY_WEIGHTS, "
+                "then restart the service or send it SIGHUP"
+            )
+            logger.error("can't serve %s: %s", path, self.fault)
+        else:
+            self.fault = None
+
+    def answer(self, prompt: Prompt) -> Answer:
+        """Answer one prompt, alone; blocks. Raises `ModelUnavailableError`."""
+        return self.call(lambda: self._the_model().answer([prompt])[0])
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function on the engine's thread, between two batches; blocks for its result."""
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(function())
+            except Exception as error:
+                result.set_exception(error)
+
+        self._batcher.call(run)
+        return result.result()
 
     def __enter__(self) -> Self:
         self.start()
@@ -115,54 +104,42 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            self._load()
-            self._ready.set()
-            while (work := self._queue.get()) is not None:
-                if isinstance(work, _Swap):
-                    self._take(work)
-                elif work.answer.set_running_or_notify_cancel():
-                    self._answer(work)
-        finally:
-            self._ready.set()
-            mx.clear_streams()
-
-    def _load(self) -> None:
-        try:
             if self._device != "auto":
                 mx.set_default_device(mx.Device(mx.gpu if self._device == "gpu" else mx.cpu))
-            weights = load_weights(self._weights)
-        except WeightsError as error:
-            self.unavailable = (
-                f"there is no model to answer: {error}; make one with `menny train`, or name "
-                "another with MENNY_WEIGHTS, then restart the service"
-            )
-            logger.error(self.unavailable)
-            return
-        if BLAS.reason:
-            logger.warning(BLAS.reason)
-        self._use(weights)
-        logger.info("model %s from %s", weights.version, self._weights)
+            if BLAS.reason:
+                logger.warning(BLAS.reason)
+            while (taken := self._batcher.take()) is not None:
+                if isinstance(taken, list):
+                    self._answer(taken)
+                else:
+                    taken()
+                del taken  # so that a swapped-out model is not kept by an idle loop
+        finally:
+            self._model = None
+            mx.clear_streams()
 
-    def _use(self, weights: Weights) -> None:
-        forward = forward_of(build_model(weights.parameters))
-        forward(encode_batch([WARM_UP_QUERY]))
-        device = str(mx.default_device().type).removeprefix("DeviceType.")
-        self._forward = forward
-        self.info = ModelInfo(weights.version, weights.card, device)
-        self.unavailable = None
+    def _swap(self, weights: Weights) -> None:
+        model = ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
+        self._model = model
+        self.info = model.info
+        self._metrics.show_model(model.info.version, model.info.device)
+        logger.info("model %s serves, on %s", model.info.version, model.info.device)
 
-    def _take(self, swap: _Swap) -> None:
+    def _the_model(self) -> ServedModel:
+        if self._model is None:
+            raise ModelUnavailableError(f"there is no model to answer: {self.fault}")
+        return self._model
+
+    def _answer(self, works: list[Work]) -> None:
+        begin = time.perf_counter()
         try:
-            self._use(swap.weights)
-            swap.done.set_result(None)
-        except Exception as error:
-            swap.done.set_exception(error)
-
-    def _answer(self, work: _Work) -> None:
-        assert self.info is not None  # noqa: S101 - submit refuses work without a model
-        try:
-            letters = encode_batch([work.query])
-            (response,) = decode_greedy(letters, self._forward(letters))
-            work.answer.set_result(Answer(response, self.info.version))
-        except Exception as error:
-            work.answer.set_exception(error)
+            answers = self._the_model().answer([work.prompt for work in works])
+        except ModelUnavailableError as error:
+            deliver(works, error)
+        except Exception:
+            logger.exception("a batch of %d failed", len(works))
+            deliver(works, EngineError("the model failed on this batch; the next one may work"))
+        else:
+            deliver(works, answers)
+            self._metrics.forward_seconds.observe(time.perf_counter() - begin)
+            self._metrics.batch_size.observe(len(works))

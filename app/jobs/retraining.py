@@ -45,12 +45,23 @@ class Retraining:
         self._store: Store | None = None
         self._versions: Versions | None = None
         self._jobs: JobManager | None = None
-        self.weights = settings.weights
-        """The weights file to serve at start-up."""
+        self._damaged: str | None = None
         self.unavailable: str | None = None
         """Why there are no jobs and versions, if there are none."""
         self.note: str | None = None
         """What the person in charge should know, if there is anything."""
+
+    @property
+    def weights(self) -> Path:
+        """The weights file to serve: the active version's, or the shipped one."""
+        try:
+            active = None if self._store is None else self._store.active_version()
+        except StateUnavailableError as error:
+            logger.error("the shipped weights are served: %s", error)
+            active = None
+        if active is None or active == self._damaged:
+            return self._settings.weights
+        return self._versions_folder / f"{active}.npz"
 
     @property
     def store(self) -> Store:
@@ -83,7 +94,7 @@ class Retraining:
             self._store = Store(folder / DATABASE)
             for job_id in self._store.interrupt_jobs(_INTERRUPTED):
                 logger.warning("job %d was interrupted: %s", job_id, _INTERRUPTED)
-            self._choose_weights(self._store.active_version())
+            self._check_weights(self._store.active_version())
         except StateUnavailableError as error:
             self._give_up(str(error))
         except OSError as error:
@@ -137,7 +148,7 @@ class Retraining:
     def _staging(self) -> Path:
         return self._settings.state_dir / "staging"
 
-    def _choose_weights(self, active: str | None) -> None:
+    def _check_weights(self, active: str | None) -> None:
         if active is None:
             return
         path = self._versions_folder / f"{active}.npz"
@@ -150,9 +161,8 @@ class Retraining:
                 f"version {active} is the active one, but can't be served: {error}; the shipped "
                 "weights answer instead"
             )
+            self._damaged = active
             logger.error(self.note)
-            return
-        self.weights = path
 
     def _give_up(self, reason: str) -> None:
         self.unavailable = reason

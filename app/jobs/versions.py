@@ -8,7 +8,6 @@ row is what a crash left, and nothing else.
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,16 +38,6 @@ class Versions:
         self._swap = swap
         self._keep = keep
         self._change = threading.RLock()
-        self._shipped: Version | None = None
-        with suppress(WeightsError):
-            weights = load_weights(shipped)
-            self._shipped = Version(
-                version=weights.version,
-                active=False,
-                shipped=True,
-                created=weights.card and weights.card.created,
-                card=weights.card,
-            )
 
     def all(self) -> list[Version]:
         """The newest ones first, the shipped one last."""
@@ -64,9 +53,10 @@ class Versions:
             )
             for row in self._store.versions()
         ]
-        if self._shipped is None:
+        shipped = self._shipped()
+        if shipped is None:
             return versions
-        return [*versions, self._shipped.model_copy(update={"active": active is None})]
+        return [*versions, shipped.model_copy(update={"active": active is None})]
 
     def one(self, name: str) -> Version:
         """Raises `NotFoundError`."""
@@ -149,13 +139,28 @@ class Versions:
                 path.unlink()
 
     def _active_name(self) -> str | None:
-        shipped = self._shipped.version if self._shipped else None
-        return self._store.active_version() or shipped
+        shipped = self._shipped()
+        return self._store.active_version() or (shipped.version if shipped else None)
+
+    def _shipped(self) -> Version | None:
+        """Read anew each time: whoever replaces the file sends SIGHUP, and no word to us."""
+        try:
+            weights = load_weights(self._shipped_path)
+        except WeightsError:
+            return None
+        return Version(
+            version=weights.version,
+            active=False,
+            shipped=True,
+            created=weights.card.created if weights.card else None,
+            card=weights.card,
+        )
 
     def _write(self, weights: Weights, card: ModelCard, job_id: int) -> VersionRow | None:
         """Write the file, unless it is there; `None` if the version is the shipped one."""
         version = weights.version
-        if self._shipped is not None and version == self._shipped.version:
+        shipped = self._shipped()
+        if shipped is not None and version == shipped.version:
             return None
         try:
             known = self._load(version).card

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from app.dependencies import EngineDep, RetrainingDep
+from app.dependencies import EngineDep, LifecycleDep, RetrainingDep
 from app.schemas import Health, Live
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -19,23 +19,27 @@ router = APIRouter(prefix="/health", tags=["health"])
     },
 )
 async def health(
-    request: Request, response: Response, engine: EngineDep, retraining: RetrainingDep
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    lifecycle: LifecycleDep,
+    retraining: RetrainingDep,
 ) -> Health:
-    """200 when Menny can answer, 503 with the reason and the remedy when she can't."""
+    """200 when Menny can answer; 503 with the reason when she can't or is about to stop."""
     uptime = round(time.monotonic() - request.app.state.started, 3)
     if engine.info is None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(
-            status="unavailable",
-            reason=engine.unavailable,
-            uptime_seconds=uptime,
-            note=retraining.note,
+            status="unavailable", reason=engine.fault, uptime_seconds=uptime, note=retraining.note
         )
+    if lifecycle.is_draining:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     card = engine.info.card
     return Health(
-        status="ok",
+        status="draining" if lifecycle.is_draining else "ok",
+        reason=engine.fault,
         model_version=engine.info.version,
-        rule_accuracy=card and card.metrics.rule_accuracy,
+        rule_accuracy=card.metrics.rule_accuracy if card else None,
         device=engine.info.device,
         uptime_seconds=uptime,
         note=retraining.note,

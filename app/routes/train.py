@@ -12,13 +12,14 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
-from app.dependencies import AdminOnly, BellDep, JobsDep, StoreDep
+from app.dependencies import AdminOnly, BellDep, JobsDep, LifecycleDep, StoreDep
 from app.errors import StateUnavailableError
 from app.jobs.bell import Bell
 from app.jobs.schemas import Job, JobRequest
 from app.jobs.store import Store
 from app.problems import BODY_PROBLEMS, problem_responses
 from app.schemas import JobPage
+from app.server import Lifecycle
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +108,10 @@ _EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=_EVENTS_RESPONSES | problem_responses(HTTPStatus.NOT_FOUND),
 )
 async def events(
-    request: Request,
     job_id: JobId,
     store: StoreDep,
     bell: BellDep,
+    lifecycle: LifecycleDep,
     last_event_id: Annotated[
         str | None, Header(description="where to go on: the id of the last event received")
     ] = None,
@@ -125,7 +126,7 @@ async def events(
     if last_event_id == END:
         return Response(status_code=HTTPStatus.NO_CONTENT)  # an EventSource then gives up
     return EventSourceResponse(
-        _stream(request, store, bell, job_id, _epoch_of(last_event_id)),
+        _stream(lifecycle, store, bell, job_id, _epoch_of(last_event_id)),
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
@@ -138,9 +139,9 @@ def _epoch_of(last_event_id: str | None) -> int:
 
 
 async def _stream(
-    request: Request, store: Store, bell: Bell, job_id: int, after: int
+    lifecycle: Lifecycle, store: Store, bell: Bell, job_id: int, after: int
 ) -> AsyncIterator[bytes]:
-    while not request.app.state.is_stopping():
+    while not lifecycle.is_draining:
         news = bell.listen()
         try:
             job = await asyncio.to_thread(store.job, job_id)

@@ -1,28 +1,69 @@
-"""`POST /transform`: a query in, Menny's answer out."""
+"""`POST /transform`: a query in, Menny's answer out; `POST /transform/batch`: many at once."""
 
-import asyncio
 from http import HTTPStatus
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from app.dependencies import EngineDep
+from app.dependencies import ResponderDep
+from app.inference.decoding import Prompt
+from app.inference.responder import WaitForDisconnect
 from app.problems import BODY_PROBLEMS, problem_responses
-from app.schemas import TransformRequest, TransformResponse
+from app.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
 
 router = APIRouter(tags=["transform"])
+
+PROBLEMS = problem_responses(
+    *BODY_PROBLEMS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 
 
 @router.post(
     "/transform",
     summary="Ask Menny",
-    responses=problem_responses(*BODY_PROBLEMS, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=PROBLEMS,
+    response_model_exclude_none=True,
 )
-async def transform(request: TransformRequest, engine: EngineDep) -> TransformResponse:
+async def transform(
+    body: TransformRequest, request: Request, responder: ResponderDep
+) -> TransformResponse:
     """Each letter of the query is answered with a vowel of the opposite case.
 
-    The same query gets the same answer as long as `model_version` is the same.
+    The same query gets the same answer as long as `model_version` is the same, whatever else is
+    asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
-    answer = await asyncio.wrap_future(engine.submit(request.query))
-    return TransformResponse(
-        query=request.query, response=answer.response, model_version=answer.model_version
+    (answer,) = await responder.respond([body.to_prompt()], _disconnect_of(request))
+    return TransformResponse.of(body.query, answer)
+
+
+@router.post(
+    "/transform/batch",
+    summary="Ask Menny many things",
+    responses=PROBLEMS,
+    response_model_exclude_none=True,
+)
+async def transform_batch(
+    body: BatchRequest, request: Request, responder: ResponderDep
+) -> BatchResponse:
+    """Answers up to 1,024 queries, in order: all of them, or none if one is not right.
+
+    Each gets the very answer that it gets alone.
+    """
+    prompts = [Prompt(query) for query in body.queries]
+    answers = await responder.respond(prompts, _disconnect_of(request))
+    return BatchResponse(
+        answers=[
+            TransformResponse.of(query, answer)
+            for query, answer in zip(body.queries, answers, strict=True)
+        ]
     )
+
+
+def _disconnect_of(request: Request) -> WaitForDisconnect:
+    async def wait() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return wait

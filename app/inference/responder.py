@@ -1,0 +1,99 @@
+"""From a prompt to its answer, as a coroutine: the cache, the queue, the deadline."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+from cachetools import LRUCache
+
+from app.errors import DeadlineError, DisconnectedError
+from app.inference.batcher import Batcher, Work
+from app.inference.decoding import Prompt
+from app.inference.engine import Engine
+from app.inference.model import Answer
+from app.metrics import Metrics
+
+WaitForDisconnect = Callable[[], Coroutine[None, None, None]]
+
+
+class Responder:
+    """Answers prompts for coroutines of one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        batcher: Batcher,
+        metrics: Metrics,
+        *,
+        timeout_s: float,
+        cache_size: int,
+    ) -> None:
+        self._engine = engine
+        self._batcher = batcher
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._cache: LRUCache[tuple[str, str], Answer] | None = (
+            LRUCache(cache_size) if cache_size else None
+        )
+
+    async def respond(
+        self, prompts: Sequence[Prompt], wait_for_disconnect: WaitForDisconnect
+    ) -> list[Answer]:
+        """Answer prompts, in order, all of them or none.
+
+        Raises:
+            OverloadedError: There is no place in the queue.
+            DeadlineError: They were not answered in time.
+            DisconnectedError: The caller has gone.
+            ModelUnavailableError: There is no model.
+            EngineError: The model failed.
+        """
+        answers = [self._cached(prompt) for prompt in prompts]
+        missing = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
+        if not missing:
+            return [answer for answer in answers if answer]
+        is_queue_long = len(self._batcher) >= self._batcher.max_batch
+        works = self._batcher.submit(missing)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if is_queue_long:
+                    await _unless_disconnected(works, wait_for_disconnect)
+                fresh = iter([await work.answer for work in works])
+        except TimeoutError:
+            raise DeadlineError(f"there was no answer within {self._timeout_s:g} s") from None
+        finally:
+            if not all(work.answer.done() for work in works):
+                self._batcher.discard(works)
+                for work in works:
+                    work.answer.cancel()
+        complete = [answer or next(fresh) for answer in answers]
+        self._remember(prompts, complete)
+        return complete
+
+    def _cached(self, prompt: Prompt) -> Answer | None:
+        if self._cache is None or prompt.is_special or not self._engine.info:
+            return None
+        answer = self._cache.get((self._engine.info.version, prompt.query))
+        if answer is not None:
+            self._metrics.cache_hits.inc()
+        return answer
+
+    def _remember(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> None:
+        if self._cache is not None:
+            for prompt, answer in zip(prompts, answers, strict=True):
+                if not prompt.is_special:
+                    self._cache[answer.model_version, prompt.query] = answer
+
+
+async def _unless_disconnected(
+    works: Sequence[Work], wait_for_disconnect: WaitForDisconnect
+) -> None:
+    """Wait until all are answered; raise `DisconnectedError` if the caller goes first."""
+    gone = asyncio.ensure_future(wait_for_disconnect())
+    try:
+        for work in works:
+            waited_for: set[asyncio.Future[object]] = {gone, work.answer}  # type: ignore[arg-type]
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if not all(work.answer.done() for work in works):
+            raise DisconnectedError("the caller has gone")
+    finally:
+        gone.cancel()

@@ -1,0 +1,41 @@
+"""The HTTP server, and how it stops: every request that it has accepted gets its answer."""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+import uvicorn
+
+ANNOUNCE_S = 0.3
+"""How long new connections are still taken after a signal, each for one answer."""
+LAST_REQUESTS_S = 0.1
+"""How long connections that have just been taken have for sending their request."""
+
+
+@dataclass
+class Lifecycle:
+    """Where the service is in its life."""
+
+    is_draining: bool = False
+    """It has been told to stop: `/health` says so and every answer closes its connection."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but it announces its end before it closes a connection.
+
+    uvicorn alone closes idle connections at once, also those on which a request is just arriving.
+    Here they first learn, with `Connection: close` on an answer, to send no more requests.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then stop; called by uvicorn when a signal has come."""
+        self._lifecycle.is_draining = True
+        await asyncio.sleep(ANNOUNCE_S)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_REQUESTS_S)
+        await super().shutdown(sockets)

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import pytest
+
+from tests.service import clean_environment
+
+TIME_A_PRODUCT = """
+import sys, time
+{before}
+from training.backend import BLAS, mlx_on_this_thread, mx
+with mlx_on_this_thread():
+    a, b = mx.ones((2048, 256)), mx.ones((256, 1024))
+    mx.eval(a, b)
+    begin = time.perf_counter()
+    for _ in range(3):
+        mx.eval(a @ b)
+    print(BLAS.name, BLAS.reason, time.perf_counter() - begin, sep="|")
+"""
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+
+
+def run(before: str = "") -> tuple[str, str, float]:
+    result = subprocess.run(
+        [sys.executable, "-c", TIME_A_PRODUCT.format(before=before)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    name, reason, seconds = result.stdout.strip().split("|")
+    return name, reason, float(seconds)
+
+
+@linux_only
+def test_openblas_really_does_mlxs_products() -> None:
+    name, reason, fast = run()
+    assert (name, reason) == ("openblas", "None")
+    _, _, slow = run("import mlx.core")  # MLX has found its own BLAS by then
+    assert fast * 2 < slow  # 20 times here; the test only asks whose product it is
+
+
+@linux_only
+def test_mlx_imported_too_early_is_said() -> None:
+    name, reason, _ = run("import mlx.core")
+    assert name == "reference"
+    assert "mlx was imported before" in reason
+
+
+@linux_only
+def test_without_openblas_the_reason_has_the_remedy() -> None:
+    hide = (
+        "import importlib.metadata as metadata; real = metadata.distribution\n"
+        "def distribution(name):\n"
+        "    if name == 'cmeel-openblas': raise metadata.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "metadata.distribution = distribution"
+    )
+    name, reason, _ = run(hide)
+    assert name == "reference"
+    assert "OpenBLAS can't be loaded" in reason
+    assert "apt install" in reason
