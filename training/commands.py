@@ -52,8 +52,9 @@ def train_command(
     ] = None,
     early_stopping: Annotated[int | None, typer.Option(help=_help_of("early_stopping"))] = None,
     num_fresh_queries: Annotated[
-        int, typer.Option(min=1, max=10_000_000, help="Queries to measure the result on.")
-    ] = 20_000,
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Queries to measure the result on (20,000)."),
+    ] = None,
     progress: Annotated[
         Literal["auto", "json"],
         typer.Option(help="auto: a bar, or lines in a pipe; json: one JSON object a line."),

@@ -71,7 +71,7 @@ def train(
     config: TrainingConfig,
     dataset: Dataset | None = None,
     *,
-    num_fresh_queries: int = NUM_FRESH_QUERIES,
+    num_fresh_queries: int | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
@@ -81,7 +81,7 @@ def train(
         config: What to do. With a `dataset`, its `num_samples` must be the dataset's length and
             `resample` must be off.
         dataset: Queries and labels to use instead of generated ones.
-        num_fresh_queries: On how many queries to measure the result.
+        num_fresh_queries: On how many queries to measure the result; 20,000 by default.
         on_epoch: Called at the end of each epoch.
         should_stop: Asked before each step; when it says so, `TrainingStoppedError` is raised.
 
@@ -118,12 +118,10 @@ def train(
             losses.append(step(mx.array(one_hot(batch.queries)), mx.array(batch.labels)))
         loss = float(np.mean([loss.item() for loss in losses]))
         validation = evaluate(forward, split.validation)
-        if not math.isfinite(
-            loss + validation.excess_nll
-        ):  # the last step's shows only in the latter
+        # What the last step did shows only in the validation.
+        if not math.isfinite(loss + validation.excess_nll):
             raise TrainingError(
-                f"the loss is {loss}, and {validation.excess_nll} above the best possible on the "
-                f"validation part, in epoch {epoch}: the learning rate "
+                f"the loss is {loss + validation.excess_nll} in epoch {epoch}: the learning rate "
                 f"({config.learning_rate:g}) is too high"
             )
         report = EpochReport(
@@ -141,7 +139,9 @@ def train(
 
     if config.early_stopping is not None:
         model.load_weights([(name, mx.array(value)) for name, value in best_parameters.items()])
-    fresh = fresh_dataset(num_fresh_queries, fresh_rng, np.concatenate(trained_on))
+    fresh = fresh_dataset(
+        num_fresh_queries or NUM_FRESH_QUERIES, fresh_rng, np.concatenate(trained_on)
+    )
     return TrainingResult(
         config,
         parameters_of(model),

@@ -15,7 +15,10 @@ router = APIRouter(
     tags=["retraining"],
     dependencies=[AdminOnly],
     responses=problem_responses(
-        HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 )
 
@@ -37,7 +40,7 @@ def list_versions(versions: VersionsDep) -> VersionList:
 @router.get(
     "/{version}",
     summary="Look at a version",
-    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
+    responses=problem_responses(HTTPStatus.NOT_FOUND),
 )
 def show_version(version: VersionName, versions: VersionsDep) -> Version:
     """Its model card: where it comes from and what was measured of it."""
@@ -47,9 +50,7 @@ def show_version(version: VersionName, versions: VersionsDep) -> Version:
 @router.post(
     "/{version}/activate",
     summary="Serve a version",
-    responses=problem_responses(
-        HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
-    ),
+    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def activate(version: VersionName, versions: VersionsDep) -> Version:
     """Forward or back, without a restart: once this has been answered, that version answers.
@@ -63,9 +64,7 @@ def activate(version: VersionName, versions: VersionsDep) -> Version:
     "/{version}",
     summary="Delete a version",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problem_responses(
-        HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
-    ),
+    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def delete(version: VersionName, versions: VersionsDep) -> None:
     """Neither the active one nor the shipped one can be deleted."""
