@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app import admin_commands
+from app.settings import Settings, complaint_about
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
 from training.verify_command import verify_command
@@ -27,10 +28,13 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-cli.command(name="train")(train_command)
+cli.command(name="train")(admin_commands.train)
 cli.command(name="evaluate")(evaluate_command)
 cli.command(name="verify")(verify_command)
 cli.command(name="dataset")(dataset_command)
+cli.command(name="token")(admin_commands.token)
+cli.add_typer(admin_commands.jobs_cli, name="jobs")
+cli.add_typer(admin_commands.models_cli, name="models")
 
 
 def main() -> None:
@@ -39,6 +43,8 @@ def main() -> None:
         cli()
     except MennyError as error:
         sys.exit(f"error: {error}")
+    except ValidationError as error:  # of a `MENNY_*` variable
+        sys.exit(f"error: {complaint_about(error)}")
 
 
 def _show_version(wanted: bool) -> None:
@@ -141,9 +147,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "_".join(map(str, first["loc"]))
-        raise typer.BadParameter(f"MENNY_{name.upper()}: {first['msg']}") from None
+        raise typer.BadParameter(complaint_about(error)) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,10 +6,18 @@ All of them are coroutines: FastAPI sends a plain function to a thread pool, on 
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.errors import StateUnavailableError
 from app.inference.engine import Engine
 from app.inference.responder import Responder
+from app.jobs.bell import Bell
+from app.jobs.manager import JobManager
+from app.jobs.retraining import Retraining
+from app.jobs.store import Store
+from app.jobs.versions import Versions
 from app.metrics import Metrics
+from app.security import AdminGuard
 from app.server import Lifecycle
 
 
@@ -37,3 +45,54 @@ EngineDep = Annotated[Engine, Depends(_engine)]
 ResponderDep = Annotated[Responder, Depends(_responder)]
 LifecycleDep = Annotated[Lifecycle, Depends(_lifecycle)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
+
+
+async def _retraining(request: Request) -> Retraining:
+    retraining: Retraining = request.app.state.retraining
+    return retraining
+
+
+RetrainingDep = Annotated[Retraining, Depends(_retraining)]
+
+
+async def _jobs(retraining: RetrainingDep) -> JobManager:
+    return retraining.jobs
+
+
+async def _versions(retraining: RetrainingDep) -> Versions:
+    return retraining.versions
+
+
+async def _store(retraining: RetrainingDep) -> Store:
+    return retraining.store
+
+
+async def _bell(request: Request) -> Bell:
+    bell: Bell = request.app.state.bell
+    return bell
+
+
+JobsDep = Annotated[JobManager, Depends(_jobs)]
+VersionsDep = Annotated[Versions, Depends(_versions)]
+StoreDep = Annotated[Store, Depends(_store)]
+BellDep = Annotated[Bell, Depends(_bell)]
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="Admin token",
+    description="`menny token` prints it",
+)
+
+
+async def require_admin(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    """Refuse whoever has not the admin token."""
+    guard: AdminGuard | StateUnavailableError = request.app.state.admin
+    if isinstance(guard, StateUnavailableError):
+        raise StateUnavailableError(str(guard))
+    await guard.check(credentials.credentials if credentials else None)
+
+
+AdminOnly = Depends(require_admin)

@@ -2,11 +2,17 @@
 
 MennyError (training.errors)
 └── ServiceError
-├── ModelUnavailableError   there is no model that could answer
-├── OverloadedError         the queue is full
-├── DeadlineError           no answer in time
-├── DisconnectedError       the caller has gone
-└── EngineError             the model failed
+    ├── ModelUnavailableError   there is no model that could answer
+    ├── OverloadedError         the queue is full
+    ├── DeadlineError           no answer in time
+    ├── DisconnectedError       the caller has gone
+    ├── EngineError             the model failed
+    ├── StateUnavailableError   jobs and versions can't be read or written
+    ├── NotFoundError           there is no such job or version
+    ├── ConflictError           what was asked for doesn't go with how things are
+    │   └── JobRunningError     another job is running
+    ├── UnauthorizedError       the admin token is missing or wrong
+    └── TooManyFailuresError    too many wrong tokens at once
 """
 
 from training.errors import MennyError
@@ -18,6 +24,41 @@ class ServiceError(MennyError):
 
 class ModelUnavailableError(ServiceError):
     """There is no model that could answer."""
+
+
+class StateUnavailableError(ServiceError):
+    """The state directory or its database can't be used."""
+
+
+class NotFoundError(ServiceError):
+    """There is no such job or version."""
+
+
+class ConflictError(ServiceError):
+    """What was asked for doesn't go with how things are."""
+
+
+class JobRunningError(ConflictError):
+    """There is one job at a time, and one is running."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(
+            f"job {job_id} is running, and there is one at a time: wait for its end, or cancel it "
+            f"with DELETE /train/{job_id}"
+        )
+        self.job_id = job_id
+
+
+class UnauthorizedError(ServiceError):
+    """The admin token is missing or wrong."""
+
+
+class TooManyFailuresError(ServiceError):
+    """So many wrong tokens come in that the answer to this one can't wait its turn."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many wrong admin tokens; `menny token` prints the right one")
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ServiceError):

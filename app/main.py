@@ -12,14 +12,18 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
+from app.errors import StateUnavailableError
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
 from app.inference.responder import Responder
+from app.jobs.bell import Bell
+from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
 from app.problems import install_problem_handlers
-from app.routes import health, transform
+from app.routes import health, models, train, transform
 from app.routes import metrics as metrics_route
+from app.security import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
 
@@ -40,11 +44,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.admin = await asyncio.to_thread(_admin_guard, settings)
+        app.state.retraining = retraining = Retraining(settings, metrics.registry)
+        await asyncio.to_thread(retraining.open)
         batcher = Batcher(settings.max_batch, settings.max_queue, settings.batch_wait_ms / 1000)
         metrics.watch_queue(lambda: len(batcher))
         engine = Engine(batcher, metrics, settings.device)
         with engine:
-            await asyncio.to_thread(engine.load, settings.weights)
+            await asyncio.to_thread(engine.load, retraining.weights)
             app.state.engine = engine
             app.state.responder = Responder(
                 engine,
@@ -53,9 +60,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 timeout_s=settings.request_timeout_s,
                 cache_size=settings.cache_size,
             )
+            app.state.bell = bell = Bell()
+            await asyncio.to_thread(retraining.start, engine.swap, bell.ring)
             app.state.started = time.monotonic()
-            with _on_hangup(lambda: engine.load(settings.weights)):
-                yield
+            try:
+                with _on_hangup(lambda: engine.load(retraining.weights)):
+                    yield
+            finally:
+                await asyncio.to_thread(retraining.stop)
 
     # Swagger UI comes from our own address: /docs works without the internet. ReDoc is left out,
     # for its page asks another host for a picture.
@@ -73,7 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         RequestObserver, metrics=metrics, lifecycle=lifecycle, access_log=settings.access_log
     )
-    for module in (transform, health, metrics_route):
+    for module in (transform, train, models, health, metrics_route):
         app.include_router(module.router)
     install_problem_handlers(app)
 
@@ -96,3 +108,13 @@ def _on_hangup(reload: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _admin_guard(settings: Settings) -> AdminGuard | StateUnavailableError:
+    """The guard of the admin routes, or the reason why nobody can pass it."""
+    if settings.admin_token is not None:
+        return AdminGuard(settings.admin_token.get_secret_value())
+    try:
+        return AdminGuard(read_or_create_token(settings.state_dir))
+    except StateUnavailableError as error:
+        return error

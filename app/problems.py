@@ -9,15 +9,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import (
+    ConflictError,
     DeadlineError,
     DisconnectedError,
     ModelUnavailableError,
+    NotFoundError,
     OverloadedError,
     ServiceError,
+    StateUnavailableError,
+    TooManyFailuresError,
+    UnauthorizedError,
 )
 from app.observability import request_id
 from app.schemas import FieldError, Problem
-from training.errors import MennyError, VocabularyError
+from training.errors import MennyError, VocabularyError, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +34,12 @@ _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
     DisconnectedError: HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
+    StateUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    TooManyFailuresError: HTTPStatus.TOO_MANY_REQUESTS,
+    WeightsError: HTTPStatus.CONFLICT,  # of a version that was to be activated
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
@@ -76,10 +87,14 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 _MEANING = {
     HTTPStatus.BAD_REQUEST: "The body is not JSON",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The JSON is not what is asked for",
+    HTTPStatus.UNAUTHORIZED: "The admin token is missing or wrong",
+    HTTPStatus.NOT_FOUND: "There is no such job or version",
+    HTTPStatus.CONFLICT: "What is asked for doesn't go with how things are",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not what is asked for",
+    HTTPStatus.TOO_MANY_REQUESTS: "There were too many wrong admin tokens",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service has failed; its log says more",
-    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, or no place in the "
-    "queue; with Retry-After it is worth trying again",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, no place in the "
+    "queue or no database; with Retry-After it is worth trying again",
     HTTPStatus.GATEWAY_TIMEOUT: "There was no answer in time",
 }
 
@@ -157,8 +172,11 @@ def _detail(error: dict[str, Any]) -> str:
             return f"there is no field {name!r}"
         case "model_attributes_type" | "model_type" | "dict_type":
             return "the body is JSON, but not an object"
+        case "query" | "config":
+            return str(error["msg"])  # in Menny's own words
         case _:
-            return str(error["msg"])
+            message = str(error["msg"])
+            return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -178,8 +196,20 @@ async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
-    headers = {"Retry-After": "1"} if isinstance(error, OverloadedError) else None
-    return problem(status, str(error), headers=headers)
+    return problem(status, str(error), headers=_headers_of(error))
+
+
+def _headers_of(error: Exception) -> dict[str, str] | None:
+    """What RFC 9110 wants beside the status."""
+    match error:
+        case OverloadedError():
+            return {"Retry-After": "1"}
+        case TooManyFailuresError():
+            return {"Retry-After": str(error.retry_after_s)}
+        case UnauthorizedError():
+            return {"WWW-Authenticate": 'Bearer realm="menny"'}
+        case _:
+            return None
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from app.inference.decoding import Prompt
 from app.inference.model import Answer
+from app.jobs.schemas import Job, Version
 from training.errors import VocabularyError
 from training.vocabulary import MAX_QUERY_LENGTH, check_query
 
@@ -168,12 +169,28 @@ class Health(BaseModel):
     )
     device: str | None = Field(None, description="where MLX computes: cpu or gpu")
     uptime_seconds: float = Field(description="since the service started")
+    note: str | None = Field(
+        None, description="why retraining is unavailable, or why the shipped weights answer"
+    )
 
 
 class Live(BaseModel):
     """The process is there."""
 
     status: Literal["alive"] = "alive"
+
+
+class JobPage(BaseModel):
+    """Some of the jobs."""
+
+    jobs: list[Job] = Field(description="the newest first")
+    next: str | None = Field(description="where the older ones are; null after the last page")
+
+
+class VersionList(BaseModel):
+    """The versions that there are."""
+
+    models: list[Version] = Field(description="the newest first, the shipped one last")
 
 
 class FieldError(BaseModel):

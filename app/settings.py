@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.weights import SHIPPED_WEIGHTS
@@ -41,3 +41,35 @@ class Settings(BaseSettings):
     shutdown_timeout_s: int = Field(
         3, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
     )
+
+    # --- retraining -----------------------------------------------------------------------------
+
+    state_dir: Path = Field(
+        Path(".menny"), description="where jobs, versions and the admin token are kept"
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="what guards /train and /models; generated into the state directory if unset",
+    )
+    keep_versions: int = Field(
+        10, ge=1, le=1000, description="versions to keep, besides the active and the shipped one"
+    )
+    gate_queries: int = Field(
+        20_000, ge=100, le=1_000_000, description="fresh queries that the gate measures on"
+    )
+    gate_rule_accuracy: float = Field(
+        1.0, ge=0, le=1, description="the rule_accuracy that a version must reach to be put in"
+    )
+    gate_excess_nll_tolerance: float = Field(
+        0.002,
+        ge=0,
+        description="nats a letter by which its excess_nll may be above the active version's",
+    )
+    training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
+
+
+def complaint_about(error: ValidationError) -> str:
+    """Which variable makes no sense and why, without its value, which may be secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"MENNY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"

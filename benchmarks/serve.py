@@ -74,7 +74,7 @@ def running(name, environment):
 def drive(url, script, connections, seconds):
     """Run wrk; returns requests/s, p50 and p99 in ms."""
     output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]  # noqa: RUF005
         + ["-s", str(HERE / script), url],
         capture_output=True,
         text=True,

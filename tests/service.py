@@ -5,9 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,15 +65,26 @@ class Service:
 
 
 @contextmanager
-def running_service(*arguments: str, **environment: str | Path) -> Iterator[Service]:
-    """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
-        env=clean_environment() | {name: str(value) for name, value in environment.items()},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:  # closes its pipe at the end
+def running_service(
+    *arguments: str, before_exec: Callable[[], object] | None = None, **environment: str | Path
+) -> Iterator[Service]:
+    """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end.
+
+    Its state directory is a fresh one unless MENNY_STATE_DIR is given; `before_exec` is called in
+    the new process first, to set limits.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="menny-state-") as own_state,
+        subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
+            env=clean_environment()
+            | {"MENNY_STATE_DIR": own_state}
+            | {name: str(value) for name, value in environment.items()},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=before_exec,
+        ) as process,
+    ):
         try:
             service = Service(process)
             yield service

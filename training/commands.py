@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset, read_dataset, write_dataset
 from training.errors import TrainingStoppedError
 from training.evaluation import EXACT_MATCH_CEILING, Metrics
+from training.events import PhaseEvent, SavedEvent, write_event
+from training.supervision import be_supervised
 from training.weights import (
     SHIPPED_WEIGHTS,
     ModelCard,
@@ -72,6 +75,18 @@ def train_command(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the training curve into this file, .png or .svg.")
     ] = None,
+    num_fresh_queries: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Queries to measure the result on (20,000)."),
+    ] = None,
+    progress: Annotated[
+        Literal["auto", "json"],
+        typer.Option(help="auto: a bar, or lines in a pipe; json: one JSON object a line."),
+    ] = "auto",
+    supervised: Annotated[
+        bool,
+        typer.Option("--supervised", help="Lowest priority; end at once when standard input does."),
+    ] = False,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
 
@@ -79,6 +94,8 @@ def train_command(
 
     Example: [bold]menny train --recipe default --seed 7 --out /tmp/menny.npz[/bold]
     """
+    if supervised:
+        be_supervised()
     dataset = None if data is None else read_dataset(data)
     if dataset is not None:
         resample, num_samples = False, len(dataset)
@@ -105,7 +122,7 @@ def train_command(
         raise typer.BadParameter(_first_message(error)) from None
 
     from training.backend import mlx_on_this_thread
-    from training.progress import show_progress
+    from training.progress import json_progress, show_progress
     from training.trainer import MlxLearner, train
 
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner
@@ -118,18 +135,22 @@ def train_command(
         from training.plots import plot_training
 
     console = Console()
-    with stop_on_signal() as stop, mlx_on_this_thread(), show_progress(console, config) as watch:
+    show = json_progress(sys.stdout) if progress == "json" else show_progress(console, config)
+    with stop_on_signal() as stop, mlx_on_this_thread(), show as on_epoch:
         try:
             result = train(
                 config,
                 dataset,
                 build_learner=build_learner,
-                on_epoch=watch,
+                num_fresh_queries=num_fresh_queries,
+                on_epoch=on_epoch,
                 should_stop=stop.is_set,
             )
         except TrainingStoppedError as error:
             kept = f"{out} is as it was" if out.exists() else f"there is still no {out}"
             raise TrainingStoppedError(f"{error}; nothing was written, {kept}") from None
+    if progress == "json":
+        write_event(PhaseEvent(phase="saving"), sys.stdout)
     card = save_weights(
         out,
         result.parameters,
@@ -142,6 +163,9 @@ def train_command(
             versions=package_versions("torch") if framework == "torch" else package_versions(),
         ),
     )
+    if progress == "json":
+        write_event(SavedEvent(sha256=card.sha256), sys.stdout)
+        return
     typer.echo(f"trained in {result.seconds:.1f} s; wrote {out}, version {card.sha256[:12]}")
     columns = {"fresh queries": result.fresh}
     if config.hold_out:

@@ -1,13 +1,15 @@
-"""What a person sees while Menny trains or is proven: a bar on a terminal, lines in a pipe."""
+"""What is seen while Menny trains or is proven: a bar, lines in a pipe, JSON for a program."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
+from training.events import EpochEvent, PhaseEvent, write_event
 from training.prover import Progress as ProofProgress
 from training.trainer import EpochReport
 
@@ -17,8 +19,8 @@ _PROOF_LINES = 20  # in a pipe: one for each 5 %
 @contextmanager
 def show_progress(
     console: Console, config: TrainingConfig
-) -> Iterator[Callable[[EpochReport], None]]:
-    """Yield the function to call with each epoch's report."""
+) -> Iterator[Callable[[EpochReport | EpochEvent], None]]:
+    """Yield the function to call with each epoch's report, this process's own or another's."""
     if not console.is_terminal:
         yield lambda report: print(_line(report), file=console.file, flush=True)
         return
@@ -73,11 +75,30 @@ class _ProofLines:
         print(line, file=self._console.file, flush=True)
 
 
-def _figures(report: EpochReport) -> str:
+@contextmanager
+def json_progress(stream: TextIO) -> Iterator[Callable[[EpochReport], None]]:
+    """Like `show_progress`, for a program: each report is a line of JSON (`training.events`)."""
+    write_event(PhaseEvent(phase="training"), stream)
+    yield lambda report: write_event(event_of(report), stream)
+
+
+def event_of(report: EpochReport) -> EpochEvent:
+    """The report as it is sent to another process."""
+    return EpochEvent(
+        epoch=report.epoch,
+        num_epochs=report.num_epochs,
+        loss=report.loss,
+        validation=report.validation,
+        seconds=report.seconds,
+        seconds_left=report.seconds_left,
+    )
+
+
+def _figures(report: EpochReport | EpochEvent) -> str:
     return f"loss {report.loss:.4f}  rule_accuracy {report.validation.rule_accuracy:.4f}"
 
 
-def _line(report: EpochReport) -> str:
+def _line(report: EpochReport | EpochEvent) -> str:
     return (
         f"epoch {report.epoch}/{report.num_epochs}  {_figures(report)}  "
         f"excess_nll {report.validation.excess_nll:.4f}  {report.seconds_left:.0f} s left"

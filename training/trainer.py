@@ -10,7 +10,7 @@ The loop knows no framework. What does is a `Learner`: MLX's is here, PyTorch's 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from training.batching import batch_iterate
 from training.config import TrainingConfig
 from training.dataset import (
     Dataset,
+    Split,
     generate_dataset,
     query_codes,
     split_dataset,
@@ -66,7 +67,7 @@ class TrainingResult:
     test: Metrics
     """On the test part."""
     fresh: Metrics
-    """On 20,000 fresh queries, none of which was trained on."""
+    """On fresh queries, 20,000 unless told otherwise, none of which was trained on."""
     seconds: float
     """Training with its validation, without the final measurements."""
 
@@ -115,6 +116,7 @@ def train(
     dataset: Dataset | None = None,
     *,
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner,
+    num_fresh_queries: int | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
@@ -125,6 +127,7 @@ def train(
             `resample` must be off.
         dataset: Queries and labels to use instead of generated ones.
         build_learner: Makes the model and its optimizer; MLX's, if nothing else is said.
+        num_fresh_queries: On how many queries to measure the result; 20,000 by default.
         on_epoch: Called at the end of each epoch.
         should_stop: Asked before each step; when it says so, `TrainingStoppedError` is raised.
 
@@ -136,21 +139,15 @@ def train(
     """
     if dataset is not None and (config.resample or len(dataset) != config.num_samples):
         raise TrainingError("with a dataset, num_samples is its length and resample is off")
-    data_seed, order_seed, fresh_seed = np.random.SeedSequence(config.seed).spawn(3)
-    data_rng, order_rng = np.random.default_rng(data_seed), np.random.default_rng(order_seed)
-    samples = dataset or generate_dataset(config.num_samples, data_rng)
-    train_part, validation_part, test_part = (
-        split_dataset(samples) if config.hold_out else (samples, samples, samples)
-    )
+    data_rng, order_rng, fresh_rng = _generators(config)
+    split = _split(config, dataset or generate_dataset(config.num_samples, data_rng))
     learner = build_learner(config)
 
     history: list[EpochReport] = []
     trained_on: list[npt.NDArray[np.int64]] = []
     best_excess_nll, best_epoch, best_parameters = math.inf, 0, learner.parameters()
     begin = time.perf_counter()
-    for epoch in range(1, config.num_epochs + 1):
-        if config.resample and epoch > 1:
-            train_part = generate_dataset(len(train_part), data_rng)
+    for epoch, train_part in enumerate(_training_parts(config, split.train, data_rng), start=1):
         if config.resample or epoch == 1:
             trained_on.append(query_codes(train_part.queries))
         losses = []
@@ -161,17 +158,15 @@ def train(
                 raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
             losses.append(learner.step(batch))
         loss = float(np.mean(losses))
-        if not math.isfinite(loss):
+        validation = evaluate(learner.forward, split.validation)
+        # What the last step did shows only in the validation.
+        if not math.isfinite(loss + validation.excess_nll):
             raise TrainingError(
-                f"the loss is {loss} in epoch {epoch}: the learning rate "
+                f"the loss is {loss + validation.excess_nll} in epoch {epoch}: the learning rate "
                 f"({config.learning_rate:g}) is too high"
             )
         report = EpochReport(
-            epoch,
-            config.num_epochs,
-            loss,
-            evaluate(learner.forward, validation_part),
-            time.perf_counter() - begin,
+            epoch, config.num_epochs, loss, validation, time.perf_counter() - begin
         )
         history.append(report)
         on_epoch(report)
@@ -186,17 +181,30 @@ def train(
     if config.early_stopping is not None:
         learner.load(best_parameters)
     fresh = fresh_dataset(
-        NUM_FRESH_QUERIES, np.random.default_rng(fresh_seed), np.concatenate(trained_on)
+        num_fresh_queries or NUM_FRESH_QUERIES, fresh_rng, np.concatenate(trained_on)
     )
     return TrainingResult(
         config,
         learner.parameters(),
         history,
         train=evaluate(learner.forward, train_part),
-        test=evaluate(learner.forward, test_part),
+        test=evaluate(learner.forward, split.test),
         fresh=evaluate(learner.forward, fresh),
         seconds=seconds,
     )
+
+
+def codes_trained_on(config: TrainingConfig) -> npt.NDArray[np.int64]:
+    """The codes (`query_codes`) of all queries that a run of `config` trains on, once each.
+
+    Anybody who has the configuration can draw them again: no need to ask who ran it.
+    """
+    data_rng, *_ = _generators(config)
+    first, *_ = _split(config, generate_dataset(config.num_samples, data_rng))
+    codes = [query_codes(first.queries)]
+    if config.resample:
+        codes += [query_codes(part.queries) for part in _training_parts(config, first, data_rng)]
+    return np.unique(np.concatenate(codes))
 
 
 def forward_of(model: Menny) -> Forward:
@@ -206,6 +214,25 @@ def forward_of(model: Menny) -> Forward:
         return np.array(model(mx.array(one_hot(letters))))
 
     return forward
+
+
+def _generators(config: TrainingConfig) -> list[np.random.Generator]:
+    """For the data, for its order, and for the fresh queries at the end."""
+    return [np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3)]
+
+
+def _split(config: TrainingConfig, samples: Dataset) -> Split:
+    """The three parts, or three times the whole where nothing is held out."""
+    return split_dataset(samples) if config.hold_out else Split(samples, samples, samples)
+
+
+def _training_parts(
+    config: TrainingConfig, first: Dataset, rng: np.random.Generator
+) -> Iterator[Dataset]:
+    """What each epoch in turn trains on."""
+    yield first
+    for _ in range(config.num_epochs - 1):
+        yield generate_dataset(len(first), rng) if config.resample else first
 
 
 def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.array]:

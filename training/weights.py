@@ -64,6 +64,9 @@ class ModelCard(BaseModel):
     metrics: Metrics = Field(description="on fresh queries, none of which was trained on")
     test_metrics: Metrics = Field(description="on the test part of the dataset")
     training_seconds: float
+    parent: str | None = Field(
+        None, description="the version that this one was measured against and is to replace"
+    )
     versions: dict[str, str] = Field(default_factory=package_versions)
     sha256: str = Field("", description="of the .npz file")
     proof: Proof | None = Field(None, description="what `menny verify` found, if it was run")

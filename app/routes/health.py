@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from app.dependencies import EngineDep, LifecycleDep
+from app.dependencies import EngineDep, LifecycleDep, RetrainingDep
 from app.schemas import Health, Live
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -19,13 +19,19 @@ router = APIRouter(prefix="/health", tags=["health"])
     },
 )
 async def health(
-    request: Request, response: Response, engine: EngineDep, lifecycle: LifecycleDep
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    lifecycle: LifecycleDep,
+    retraining: RetrainingDep,
 ) -> Health:
     """200 when Menny can answer; 503 with the reason when she can't or is about to stop."""
     uptime = round(time.monotonic() - request.app.state.started, 3)
     if engine.info is None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        return Health(status="unavailable", reason=engine.fault, uptime_seconds=uptime)
+        return Health(
+            status="unavailable", reason=engine.fault, uptime_seconds=uptime, note=retraining.note
+        )
     if lifecycle.is_draining:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     card = engine.info.card
@@ -37,6 +43,7 @@ async def health(
         proven=card is not None and card.proves(engine.info.version),
         device=engine.info.device,
         uptime_seconds=uptime,
+        note=retraining.note,
     )
 
 

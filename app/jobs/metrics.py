@@ -1,0 +1,30 @@
+"""What Prometheus is told of retraining."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from app.jobs.schemas import JobState
+
+
+class TrainingMetrics:
+    """Jobs by their end, and how the running one is getting on."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.jobs = Counter(
+            "menny_training_jobs_total",
+            "Training jobs that have ended, by how",
+            ["state"],
+            registry=registry,
+        )
+        for state in JobState:
+            if state.has_ended:
+                self.jobs.labels(state=state.value)  # there, with 0, before the first one
+        self.loss = Gauge(
+            "menny_training_loss",
+            "Loss of the latest epoch of the latest training job, nats a letter",
+            registry=registry,
+        )
+        self.progress = Gauge(
+            "menny_training_progress",
+            "Share of the epochs that the latest training job has done, 0 to 1",
+            registry=registry,
+        )

@@ -1,0 +1,172 @@
+"""What is said of jobs and versions: the models that SQLite keeps and the wire carries."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from training.config import Recipe, TrainingConfig, recipe_config
+from training.evaluation import Metrics
+from training.weights import ModelCard
+
+MAX_QUERIES = 2_000_000
+"""Queries that one job may train on, all epochs together: about a quarter of an hour."""
+
+MAX_STEPS = 20_000
+"""Optimizer steps of one job: small batches cost as much as large ones."""
+
+
+class JobState(StrEnum):
+    """Where a job is. The last four are ends, and have a reason."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing will change any more."""
+        return self not in {JobState.QUEUED, JobState.RUNNING}
+
+
+JobPhase = Literal["starting", "training", "saving", "checking", "promoting"]
+"""What a running job does, in this order."""
+
+
+class Promote(StrEnum):
+    """When the new version is to replace the active one."""
+
+    IF_BETTER = "if_better"
+    NEVER = "never"
+    ALWAYS = "always"
+
+
+class JobRequest(BaseModel):
+    """What to train; what is left out is the recipe's."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{}, {"seed": 7, "promote": "never"}]},
+    )
+
+    recipe: Recipe = Field(Recipe.DEFAULT, description="what to start from")
+    num_samples: int | None = Field(None, ge=5, le=100_000, description="queries an epoch draws")
+    num_epochs: int | None = Field(None, ge=1, le=1_000, description="passes over the data")
+    batch_size: int | None = Field(None, ge=1, le=1_024, description="queries in a step")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Adam's peak learning rate")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="of the data and first weights")
+    resample: bool | None = Field(None, description="draw the training part anew each epoch")
+    promote: Promote = Field(
+        Promote.IF_BETTER,
+        description="put the new version in if it passes the gate, never, or whatever it is like",
+    )
+
+    def config(self) -> TrainingConfig:
+        """The whole configuration; raises `ValueError` where the parts don't go together."""
+        changes = self.model_dump(exclude={"recipe", "promote"}, exclude_none=True)
+        if self.num_samples or self.num_epochs or self.batch_size:
+            changes["warm_up_steps"] = self._warm_up_steps(changes)
+        try:
+            config = recipe_config(self.recipe, **changes)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(message.removeprefix("Value error, ")) from None
+        num_queries = config.num_samples * config.num_epochs
+        if num_queries > MAX_QUERIES:
+            raise ValueError(
+                f"num_samples x num_epochs is {num_queries:,}, more than {MAX_QUERIES:,}"
+            )
+        if config.num_steps > MAX_STEPS:
+            raise ValueError(
+                f"that makes {config.num_steps:,} steps, more than {MAX_STEPS:,}: take a larger "
+                "batch_size or fewer num_epochs"
+            )
+        return config
+
+    def _warm_up_steps(self, changes: dict[str, Any]) -> int:
+        """The recipe's, but never more than a quarter of a run that was made shorter."""
+        wanted = recipe_config(self.recipe)
+        run = wanted.model_copy(update=changes)
+        return min(wanted.warm_up_steps, run.num_steps // 4)
+
+    @model_validator(mode="after")
+    def _config_is_sound(self) -> Self:
+        try:
+            self.config()
+        except ValueError as error:
+            raise PydanticCustomError("config", "{reason}", {"reason": str(error)}) from None
+        return self
+
+
+class Epoch(BaseModel):
+    """What a job reported at the end of an epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int = Field(description="counted from 1")
+    num_epochs: int
+    loss: float = Field(description="mean over the epoch's batches, nats a letter")
+    validation: Metrics
+    seconds: float = Field(description="since training began")
+    seconds_left: float = Field(description="until training ends, at the pace so far")
+    at: datetime
+
+
+class GateReport(BaseModel):
+    """The new version beside the active one, both measured by the service on the same queries."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    verdict: str = Field(description="why, in words")
+    min_rule_accuracy: float = Field(description="the floor for rule_accuracy")
+    excess_nll_tolerance: float = Field(
+        description="by how much excess_nll may be above the active version's, nats a letter"
+    )
+    candidate: Metrics = Field(description="the new version, on queries it was not trained on")
+    active: Metrics | None = Field(description="the active version; null if there was none")
+    active_version: str | None
+
+
+class Job(BaseModel):
+    """A training job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    state: JobState
+    phase: JobPhase | None = Field(None, description="what it does while it is running")
+    reason: str | None = Field(None, description="how it ended, in words")
+    recipe: Recipe
+    config: TrainingConfig = Field(description="the recipe with the changes asked for")
+    promote: Promote
+    created: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    progress: float = Field(0, description="share of the epochs done, 0 to 1")
+    epoch: int = Field(0, description="epochs done")
+    loss: float | None = Field(None, description="of the latest epoch, nats a letter")
+    validation: Metrics | None = Field(None, description="after the latest epoch")
+    eta_seconds: float | None = Field(None, description="until training ends; null if unknown")
+    version: str | None = Field(None, description="the version it made")
+    promoted: bool = Field(False, description="whether that version was put in")
+    gate: GateReport | None = Field(None, description="how that version was judged")
+
+
+class Version(BaseModel):
+    """A model that the service has."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    version: str = Field(description="the first 12 digits of the weights file's SHA-256")
+    active: bool = Field(description="whether it is the one to serve, now and after a restart")
+    shipped: bool = Field(description="whether it came with the service; can't be deleted")
+    created: datetime | None
+    job: int | None = Field(None, description="the job that made it")
+    card: ModelCard | None = Field(None, description="null for a file without a model card")

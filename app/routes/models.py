@@ -1,0 +1,71 @@
+"""`/models`: the versions there are, and which one answers."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.dependencies import AdminOnly, VersionsDep
+from app.jobs.schemas import Version
+from app.problems import problem_responses
+from app.schemas import VersionList
+
+router = APIRouter(
+    prefix="/models",
+    tags=["retraining"],
+    dependencies=[AdminOnly],
+    responses=problem_responses(
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+)
+
+VersionName = Annotated[
+    str,
+    Path(
+        pattern="^([0-9a-f]{12}|shipped)$",
+        description="the version's 12 digits, or `shipped` for the one that came with the service",
+    ),
+]
+
+
+@router.get("", summary="List the versions")
+def list_versions(versions: VersionsDep) -> VersionList:
+    """The newest first, the shipped one last."""
+    return VersionList(models=versions.all())
+
+
+@router.get(
+    "/{version}",
+    summary="Look at a version",
+    responses=problem_responses(HTTPStatus.NOT_FOUND),
+)
+def show_version(version: VersionName, versions: VersionsDep) -> Version:
+    """Its model card: where it comes from and what was measured of it."""
+    return versions.one(version)
+
+
+@router.post(
+    "/{version}/activate",
+    summary="Serve a version",
+    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def activate(version: VersionName, versions: VersionsDep) -> Version:
+    """Forward or back, without a restart: once this has been answered, that version answers.
+
+    No request fails meanwhile. If the version's file is damaged, all stays as it is.
+    """
+    return versions.activate(version)
+
+
+@router.delete(
+    "/{version}",
+    summary="Delete a version",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def delete(version: VersionName, versions: VersionsDep) -> None:
+    """Neither the active one nor the shipped one can be deleted."""
+    versions.delete(version)
