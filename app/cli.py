@@ -122,13 +122,10 @@ def chat(
             raise typer.Exit(1)
         train_command(out=weights)
 
-    from app.inference.batcher import Batcher
     from app.inference.decoding import Prompt
-    from app.inference.engine import Engine
-    from app.metrics import Metrics
+    from app.inference.engine import engine_of
 
-    with Engine(Batcher(max_batch=1, max_queue=1), Metrics()) as engine:
-        engine.swap(load_weights(weights))
+    with engine_of(load_weights(weights)) as engine:
         while True:
             try:
                 query = input(f"Enter your prompt (max {MAX_QUERY_LENGTH} chars, q to quit): ")

@@ -52,7 +52,7 @@ class RequestObserver:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = own_id
-                if self._lifecycle.is_draining:
+                if self._lifecycle.is_closing:
                     headers["Connection"] = "close"
             await send(message)
 

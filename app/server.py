@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
-ANNOUNCE_S = 0.3
-"""How long new connections are still taken after a signal, each for one answer."""
-LAST_REQUESTS_S = 0.1
-"""How long connections that have just been taken have for sending their request."""
+ANNOUNCE_S = 0.2
+"""How long everything goes on after a signal, but for `/health`, which says what will come."""
+LAST_REQUESTS_S = 0.3
+"""How long open connections then have for one more request, with whose answer they are closed."""
 
 
 @dataclass
@@ -17,7 +17,9 @@ class Lifecycle:
     """Where the service is in its life."""
 
     is_draining: bool = False
-    """It has been told to stop: `/health` says so and every answer closes its connection."""
+    """It has been told to stop, and `/health` says so."""
+    is_closing: bool = False
+    """It takes no new connections, and every answer closes its connection."""
 
 
 class Server(uvicorn.Server):
@@ -35,7 +37,10 @@ class Server(uvicorn.Server):
         """Drain, then stop; called by uvicorn when a signal has come."""
         self._lifecycle.is_draining = True
         await asyncio.sleep(ANNOUNCE_S)
+        # First no new connections, then no old ones: clients that are sent away while they can
+        # come back queue up in the kernel, and closing the listener would reset them.
         for server in self.servers:
             server.close()
+        self._lifecycle.is_closing = True
         await asyncio.sleep(LAST_REQUESTS_S)
         await super().shutdown(sockets)

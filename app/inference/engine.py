@@ -7,8 +7,9 @@ a thread that used MLX must clear its streams before it ends. Hence one thread, 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -143,3 +144,11 @@ class Engine:
             deliver(works, answers)
             self._metrics.forward_seconds.observe(time.perf_counter() - begin)
             self._metrics.batch_size.observe(len(works))
+
+
+@contextmanager
+def engine_of(weights: Weights) -> Iterator[Engine]:
+    """An engine of one's own, without a service around it, that answers with these weights."""
+    with Engine(Batcher(max_batch=1, max_queue=1), Metrics()) as engine:
+        engine.swap(weights)
+        yield engine

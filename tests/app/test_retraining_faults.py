@@ -70,7 +70,7 @@ def assert_serving_as_before(service: Service, state: Path) -> None:
         (
             IN_TRAINING,
             "import training.trainer as t; t._learning_rate = lambda config: 1e30",
-            "the learning rate (0.001) is too high",
+            "the learning rate (0.005) is too high",
         ),
         (
             IN_TRAINING,
