@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow lint format lock weights verify pictures clean
+.PHONY: help serve test test-slow lint format lock weights verify pictures bench clean
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -49,8 +49,12 @@ lock: .venv/.dev  ## resolve the dependencies again
 	$(UV_COMPILE) pyproject.toml --group build -o requirements.lock $(LOCK_FLAGS)
 	$(UV_COMPILE) --group dev -c requirements.lock -o requirements-dev.lock $(LOCK_FLAGS)
 
+bench: .venv-bench/.installed  ## compare Menny with other servers and frameworks (needs wrk)
+	.venv-bench/bin/python benchmarks/forward.py
+	.venv-bench/bin/python benchmarks/serve.py
+
 clean:  ## remove what `make` installed and cached
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- installation -----------------------------------------------------------------------
@@ -68,4 +72,11 @@ clean:  ## remove what `make` installed and cached
 .venv/.dev: .venv/.serve requirements-dev.lock
 	@echo "Installing the development tools into .venv (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv-bench/.installed: scripts/create-venv requirements.lock benchmarks/requirements.txt
+	@scripts/create-venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@

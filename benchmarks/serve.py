@@ -45,6 +45,7 @@ def running(name, environment):
     script = str(HERE / "servers.py")
     command = {
         "menny": [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+        "litserve": [sys.executable, str(HERE / "litserve_server.py"), str(port)],
     }.get(kind, [sys.executable, script, kind, str(port)])
     begin = time.perf_counter()
     process = subprocess.Popen(

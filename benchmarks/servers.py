@@ -1,4 +1,4 @@
-"""What Menny is compared with: `python benchmarks/servers.py ceiling|naive|litserve PORT`.
+"""What Menny is compared with: `python benchmarks/servers.py ceiling|naive PORT`.
 
 All take and give the same JSON as Menny's `POST /transform`, with the same Pydantic schemas where
 they are FastAPI's own, and compute (if they do) with the same OpenBLAS on one thread.
@@ -11,12 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import uvicorn
 from fastapi import FastAPI
 
-from app.inference.decoding import Prompt
-from app.inference.model import Answer, ServedModel
+from app.inference.model import Answer
 from app.schemas import TransformRequest, TransformResponse
 from training.weights import SHIPPED_WEIGHTS, load_weights
-
-MAX_BATCH = 64
 
 
 def ceiling(port: int) -> None:
@@ -57,33 +54,9 @@ def naive(port: int) -> None:
     thread.submit(mx.clear_streams).result()
 
 
-def litserve(port: int) -> None:
-    """LitServe, batches of up to 64, with Menny's own forward pass and decoding."""
-    import litserve as ls
-
-    class MennyApi(ls.LitAPI):
-        def setup(self, device: str) -> None:
-            self.model = ServedModel(load_weights(SHIPPED_WEIGHTS), MAX_BATCH)
-
-        def decode_request(self, request: dict[str, str]) -> str:
-            return TransformRequest.model_validate(request).query
-
-        def predict(self, queries: list[str]) -> list[tuple[str, Answer]]:
-            answers = self.model.answer([Prompt(query) for query in queries])
-            return list(zip(queries, answers, strict=True))
-
-        def encode_response(self, output: tuple[str, Answer]) -> dict[str, str]:
-            query, answer = output
-            return TransformResponse.of(query, answer).model_dump(exclude_none=True)
-
-    api = MennyApi(max_batch_size=MAX_BATCH, batch_timeout=0.002, api_path="/transform")
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
-
-
 def _serve(app: FastAPI, port: int) -> None:
     uvicorn.run(app, port=port, log_level="critical", access_log=False, proxy_headers=False)
 
 
 if __name__ == "__main__":
-    {"ceiling": ceiling, "naive": naive, "litserve": litserve}[sys.argv[1]](int(sys.argv[2]))
+    {"ceiling": ceiling, "naive": naive}[sys.argv[1]](int(sys.argv[2]))
