@@ -1,5 +1,6 @@
 """What can be seen of each request: its id, its log line, its share of the metrics."""
 
+import itertools
 import json
 import logging
 import re
@@ -34,6 +35,8 @@ class RequestObserver:
         self._app = app
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._id_prefix = secrets.token_hex(4)
+        self._counter = itertools.count()
         self._access_log_level = logging.INFO if access_log else logging.DEBUG
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +45,7 @@ class RequestObserver:
             await self._app(scope, receive, send)
             return
         begin = time.perf_counter()
-        own_id = _sane_id(scope) or secrets.token_hex(8)
+        own_id = _sane_id(scope) or f"{self._id_prefix}{next(self._counter) & 0xFFFFFFFF:08x}"
         request_id.set(own_id)
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
 

@@ -101,7 +101,7 @@ def measure(rounds, seconds, servers):
             script, environment = SERVERS[name]
             with running(name, environment) as (_, url, start):
                 starts[name].append(start)
-                drive(url, script, 16, 2)  # warm up
+                drive(url, script, 16, 20 if "cache" in name else 2)  # warm up
                 for connections in CONNECTIONS:
                     figures[name, connections].append(drive(url, script, connections, seconds))
                     rate, p50, p99 = figures[name, connections][-1]
