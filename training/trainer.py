@@ -279,7 +279,8 @@ def _build_step(
         optimizer.update(model, gradients)
         return loss
 
-    # Compiling pays on a GPU; on the CPU it needs a C++ compiler and gains nothing at this size.
+    # Compiling pays. But MLX on the CPU then needs a C++ compiler at run time, and loads what that
+    # has made from a folder in /tmp that somebody else may have been the first to create.
     state = [model.state, optimizer.state]
     if mx.default_device() == mx.Device(mx.gpu):
         step = mx.compile(step, inputs=state, outputs=state)
