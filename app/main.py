@@ -11,6 +11,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from app.errors import StateUnavailableError
 from app.inference.batcher import Batcher
@@ -21,9 +22,10 @@ from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
 from app.problems import install_problem_handlers
-from app.routes import health, models, train, transform
+from app.routes import docs, health, models, train, transform
 from app.routes import metrics as metrics_route
-from app.security import AdminGuard, read_or_create_token
+from app.security.headers import SecurityHeaders
+from app.security.token import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
 
@@ -69,8 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             finally:
                 await asyncio.to_thread(retraining.stop)
 
-    # Swagger UI comes from our own address: /docs works without the internet. ReDoc is left out,
-    # for its page asks another host for a picture.
+    # Swagger UI's files come from our own address, so that /docs works without the internet; the
+    # page is in app.routes.docs. ReDoc is left out, for its page asks another host for a picture.
     app = FastAPIOffline(
         title="Menny",
         version=version("menny"),
@@ -78,22 +80,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
-    app.add_middleware(
-        RequestObserver, metrics=metrics, lifecycle=lifecycle, access_log=settings.access_log
-    )
-    for module in (transform, train, models, health, metrics_route):
+    for module in (transform, train, models, health, metrics_route, docs):
         app.include_router(module.router)
     install_problem_handlers(app)
+    _wrap(
+        app,
+        lambda inner: RequestObserver(
+            SecurityHeaders(inner), metrics, lifecycle, access_log=settings.access_log
+        ),
+    )
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("docs")
 
     return app
+
+
+def _wrap(app: FastAPI, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Put middleware around the whole of `app`.
+
+    What `add_middleware` adds is inside of what answers 500, and would miss that answer.
+    """
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]
 
 
 @contextmanager
