@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
@@ -24,7 +25,10 @@ from app.observability import RequestObserver
 from app.problems import install_problem_handlers
 from app.routes import docs, health, models, train, transform
 from app.routes import metrics as metrics_route
+from app.security.binding import own_names
+from app.security.gate import Gate
 from app.security.headers import SecurityHeaders
+from app.security.hosts import HostRule, split_origins
 from app.security.token import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
@@ -88,12 +92,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (transform, train, models, health, metrics_route, docs):
         app.include_router(module.router)
     install_problem_handlers(app)
-    _wrap(
-        app,
-        lambda inner: RequestObserver(
-            SecurityHeaders(inner), metrics, lifecycle, access_log=settings.access_log
-        ),
-    )
+    origins = split_origins(settings.cors_origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+        )
+    hosts = HostRule(own_names(settings))
+
+    def wrap(inner: ASGIApp) -> ASGIApp:
+        gate = Gate(inner, hosts, origins, settings.max_body_bytes)
+        return RequestObserver(
+            SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log
+        )
+
+    _wrap(app, wrap)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

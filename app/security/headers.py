@@ -44,11 +44,15 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message.setdefault("headers", [])
-                headers.extend(_OF_PAGES if _is_page(headers) else _OF_OTHERS)
+                add_security_headers(message.setdefault("headers", []))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def add_security_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    """Add them to the headers of an answer, by its Content-Type."""
+    headers.extend(_OF_PAGES if _is_page(headers) else _OF_OTHERS)
 
 
 def _is_page(headers: list[tuple[bytes, bytes]]) -> bool:
