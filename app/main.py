@@ -26,6 +26,7 @@ from app.problems import install_problem_handlers
 from app.routes import docs, health, models, train, transform
 from app.routes import metrics as metrics_route
 from app.security.binding import own_names
+from app.security.disclosure import redactor
 from app.security.gate import Gate
 from app.security.headers import SecurityHeaders
 from app.security.hosts import HostRule, split_origins
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
+    app.state.redact = redactor(settings)
     for module in (transform, train, models, health, metrics_route, docs):
         app.include_router(module.router)
     install_problem_handlers(app)

@@ -254,10 +254,15 @@ class _Closing:
     """A transport that is closed in another way; uvicorn needs no more of it than this."""
 
     def __init__(self, transport: asyncio.Transport, connection: LimitedProtocol) -> None:
-        self.write = transport.write
+        self._transport = transport
         self.get_extra_info = transport.get_extra_info
         self.is_closing = connection.is_closing
         self.close = connection.close
+
+    def write(self, data: bytes) -> None:
+        """Nobody is there to read what is written after the end."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class _TooLargeError(Exception):
