@@ -1,6 +1,7 @@
 """The application: load the model once, serve, drain."""
 
 import asyncio
+import logging
 import signal
 import threading
 import time
@@ -33,6 +34,8 @@ from app.security.hosts import HostRule, split_origins
 from app.security.token import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Menny is a tiny Transformer with attitude: you say up to five letters, she answers with as many
@@ -150,4 +153,5 @@ def _admin_guard(settings: Settings) -> AdminGuard | StateUnavailableError:
     try:
         return AdminGuard(read_or_create_token(settings.state_dir))
     except StateUnavailableError as error:
+        logger.error("nobody is let in to /train and /models: %s", error)
         return error

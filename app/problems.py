@@ -199,8 +199,7 @@ async def _on_menny_error(request: Request, error: Exception) -> Response:
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
     detail = request.app.state.redact(str(error))
-    if detail != str(error):
-        logger.warning("%s", error)  # with the path, which is nothing for a client
+    logger.debug("%s", error)  # with its paths, which are nothing for a client
     return problem(status, detail, headers=_headers_of(error))
 
 
@@ -218,5 +217,9 @@ def _headers_of(error: Exception) -> dict[str, str] | None:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    # Starlette logs the traceback; the client learns nothing of it.
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong in the service")
+    # uvicorn logs the traceback, and closes the connection; the client learns nothing of it.
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "something went wrong in the service",
+        headers={"Connection": "close"},
+    )
