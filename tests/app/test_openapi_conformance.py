@@ -19,7 +19,7 @@ def run_schemathesis(url: str, folder: Path, *options: str) -> str:
     done = subprocess.run(
         [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{url}/openapi.json", "--checks", "all"]
         + ["--mode", "all", "--generation-deterministic", "--continue-on-failure", "--no-color"]
-        + ["--warnings", "off", "--max-time", "60", *options],
+        + ["--warnings", "off", "--workers", "4", "--max-time", "60", *options],
         env=clean_environment(),
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -40,7 +40,7 @@ QUICK = {"MENNY_TRAINING_TIMEOUT_S": "1"}
 def test_every_answer_is_as_documented_and_no_request_makes_it_fail(tmp_path: Path) -> None:
     with retrainable_service(tmp_path / "state", **QUICK) as service:
         report = run_schemathesis(
-            service.url, tmp_path, "-n", "3", "-H", f"Authorization: Bearer {TOKEN}"
+            service.url, tmp_path, "-n", "2", "-H", f"Authorization: Bearer {TOKEN}"
         )
         for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
             assert f"✅ {phase}" in report
