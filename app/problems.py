@@ -128,8 +128,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Have every error of `app` answered with a problem document, and documented as such."""
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(MennyError, _on_menny_error)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(MennyError, on_menny_error)
+    app.add_exception_handler(Exception, on_bug)
 
     generate = app.openapi
 
@@ -232,7 +232,8 @@ def _allowed_at(request: Request) -> str:
     return ""
 
 
-async def _on_menny_error(request: Request, error: Exception) -> Response:
+async def on_menny_error(request: Request, error: Exception) -> Response:
+    """The answer to one of our own errors."""
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
@@ -254,7 +255,8 @@ def _headers_of(error: Exception) -> dict[str, str] | None:
             return None
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:
+async def on_bug(request: Request, error: Exception) -> Response:
+    """The answer to an error that nobody has thought of."""
     # uvicorn logs the traceback, and closes the connection; the client learns nothing of it.
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
