@@ -86,12 +86,20 @@ def serve(
 
     import uvicorn
 
+    from app.log_file import BoundedFileHandler, trim_stderr
     from app.main import create_app
     from app.observability import configure_logging
     from app.server import Server
 
-    configure_logging(settings.log_level, settings.log_format)
+    log_file = None
+    if settings.log_file is not None:
+        trim_stderr(settings.log_max_bytes)
+        log_file = BoundedFileHandler(
+            settings.log_file, settings.log_max_bytes, settings.log_backups
+        )
+    configure_logging(settings.log_level, settings.log_format, log_file)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
+    signal.signal(signal.SIGTERM, _end)
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -148,6 +156,16 @@ def _settings(flags: dict[str, Any]) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         raise typer.BadParameter(complaint_about(error)) from None
+
+
+def _end(signum: int, _: object) -> None:
+    """Stop with exit status 0: SIGTERM is an order, not a failure.
+
+    uvicorn raises the signal again after its own shutdown. A process that dies of it is a failed
+    one to launchd (KeepAlive's SuccessfulExit asks for WIFEXITED and status 0), which then starts
+    it anew; systemd, and Docker for its PID 1, see no difference.
+    """
+    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
