@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from app import admin_commands
+from app.service.commands import service_cli
 from app.settings import Settings, complaint_about
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
@@ -35,6 +36,7 @@ cli.command(name="dataset")(dataset_command)
 cli.command(name="token")(admin_commands.token)
 cli.add_typer(admin_commands.jobs_cli, name="jobs")
 cli.add_typer(admin_commands.models_cli, name="models")
+cli.add_typer(service_cli, name="service")
 
 
 def main() -> None:
