@@ -78,7 +78,7 @@ def install(
         typer.echo("MENNY_ADMIN_TOKEN is not written down: the service has its own", err=True)
     is_same = manager.file.is_file() and manager.file.read_bytes() == content
     if is_same and manager.pid() is not None:
-        summary = _wait(manager, definition, timeout)
+        summary = wait_until_well(definition.url, manager.failure, timeout)
         typer.echo(f"Menny runs at {definition.url} as before ({summary})")
         return
     if manager.pid() is None or before is None or before.url != definition.url:
@@ -88,8 +88,8 @@ def install(
         manager.stop()
         definition.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(manager.file, content)
-    manager.start()
-    typer.echo(f"Menny runs at {definition.url} ({_wait(manager, definition, timeout)})")
+    summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
     _show_where(manager, definition)
     _warn_about_logout(manager)
 
@@ -135,8 +135,8 @@ def start(timeout: Timeout = 60) -> None:
     manager, definition = _checked()
     if manager.pid() is None:
         refuse_if_taken(definition.url)
-        manager.start()
-    typer.echo(f"Menny runs at {definition.url} ({_wait(manager, definition, timeout)})")
+        summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
 
 
 @service_cli.command()
@@ -153,8 +153,8 @@ def restart(timeout: Timeout = 60) -> None:
     manager, definition = _checked()
     manager.stop()
     refuse_if_taken(definition.url)
-    manager.start()
-    typer.echo(f"Menny runs at {definition.url} ({_wait(manager, definition, timeout)})")
+    summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
 
 
 @service_cli.command()
@@ -281,9 +281,10 @@ def _say_what_is_replaced(manager: Manager, before: Definition | None) -> None:
     typer.echo(f"replacing {manager.file}{f' ({what})' if what else ''}")
 
 
-def _wait(manager: Manager, definition: Definition, timeout_s: float) -> str:
-    """Until it is well; otherwise the last lines of its log, and the reason."""
+def _start(manager: Manager, definition: Definition, timeout_s: float) -> str:
+    """Start it and wait until it is well; else show the end of its log, and raise the reason."""
     try:
+        manager.start()
         return wait_until_well(definition.url, manager.failure, timeout_s)
     except ServiceManagerError:
         for line in manager.last_words(definition, _LAST_LINES):

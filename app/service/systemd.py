@@ -54,7 +54,7 @@ PrivateUsers=yes
 ProtectSystem=strict
 ProtectHome=read-only
 ReadWritePaths={writable}
-PrivateTmp=yes
+PrivateTmp={private_tmp}
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
@@ -83,7 +83,13 @@ class Systemd(Manager):
         writable = [definition.state_dir]
         if log_file := definition.environment.get("MENNY_LOG_FILE"):
             writable.append(Path(log_file).parent)
-        sandbox = _SANDBOX.format(writable=" ".join(_quoted(str(path)) for path in writable))
+        # A /tmp of its own would hide what it needs of the common one.
+        needed = [*writable, Path(definition.command[0]), definition.settings.weights]
+        is_in_tmp = any(path.is_relative_to(tmp) for path in needed for tmp in ("/tmp", "/var/tmp"))  # noqa: S108
+        sandbox = _SANDBOX.format(
+            writable=" ".join(_quoted(str(path)) for path in writable),
+            private_tmp="no" if is_in_tmp else "yes",
+        )
         text = _TEMPLATE.format(
             command=" ".join(_quoted(part).replace("$", "$$") for part in definition.command),
             environment="\n".join(
@@ -142,7 +148,10 @@ class Systemd(Manager):
         self._do("daemon-reload")
         self._do("reset-failed", UNIT, must=False)
         self._do("enable", UNIT)
-        self._do("start", UNIT)
+        ended = self._do("start", UNIT, must=False)
+        if ended.returncode != 0:
+            fault = self.failure() or what_it_said(ended)
+            raise ServiceManagerError(f"Menny did not start: {fault}")
 
     def stop(self) -> None:
         """`stop`; it is still enabled."""
@@ -171,12 +180,13 @@ class Systemd(Manager):
         ended = run_tool("systemctl", "--user", "show", "--value", f"--property={name}", UNIT)
         return ended.stdout.strip()
 
-    def _do(self, *arguments: str, must: bool = True) -> None:
-        ended: CompletedProcess[str] = run_tool("systemctl", "--user", *arguments)
+    def _do(self, *arguments: str, must: bool = True) -> CompletedProcess[str]:
+        ended = run_tool("systemctl", "--user", *arguments)
         if must and ended.returncode != 0:
             raise ServiceManagerError(
                 f"systemctl --user {' '.join(arguments)} failed: {what_it_said(ended)}"
             )
+        return ended
 
 
 def systemd_here(sandbox: bool | None = None) -> Systemd:
