@@ -222,13 +222,18 @@ def print_file(
 def _manager(sandbox: bool | None = None, name: ManagerName | None = None) -> Manager:
     """The service manager of this machine, or the one that is named."""
     if name is None:
-        if sys.platform not in {"darwin", "linux"}:
+        platform = _platform()
+        if platform not in {"darwin", "linux"}:
             raise ServiceManagerError(
-                f"`menny service` knows launchd and systemd, and neither is on {sys.platform}: "
+                f"`menny service` knows launchd and systemd, and neither is on {platform}: "
                 "have your own supervisor run `menny serve`"
             )
-        name = ManagerName.LAUNCHD if sys.platform == "darwin" else ManagerName.SYSTEMD
+        name = ManagerName.LAUNCHD if platform == "darwin" else ManagerName.SYSTEMD
     return launchd_here() if name is ManagerName.LAUNCHD else systemd_here(sandbox)
+
+
+def _platform() -> str:
+    return sys.platform
 
 
 def _given(**flags: Any) -> dict[str, Any]:

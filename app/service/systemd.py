@@ -154,8 +154,9 @@ class Systemd(Manager):
             raise ServiceManagerError(f"Menny did not start: {fault}")
 
     def stop(self) -> None:
-        """`stop`; it is still enabled."""
-        self._do("stop", UNIT, must=False)
+        """`stop`; it is still enabled. Also while it waits for its next start."""
+        if self._property("ActiveState") not in {"inactive", "failed"}:
+            self._do("stop", UNIT)
 
     def forget(self) -> None:
         """`disable --now`, and remove the unit."""
