@@ -65,6 +65,8 @@ def wait_until_well(url: str, failure: Callable[[], str | None], timeout_s: floa
         if answer := ask_health(url):
             if answer.is_well:
                 return answer.summary
+            if answer.is_menny:  # she loads her model before she answers: it won't get better
+                raise ServiceManagerError(f"{url}/health says {answer.summary}")
             seen = answer.summary
         elif fault := failure():
             raise ServiceManagerError(f"Menny did not start: {fault}")

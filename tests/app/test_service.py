@@ -104,21 +104,21 @@ def test_the_life_of_a_service(platform: str, tmp_path: Path) -> None:
 
 
 def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written(
-    either: Machine,
+    mac: Machine,
 ) -> None:
     port = free_port()
     environment = {"MENNY_CACHE_SIZE": "77", "MENNY_ADMIN_TOKEN": "a-secret-of-20-chars"}
-    first = either.menny("install", "--port", port, **environment)
+    first = mac.menny("install", "--port", port, **environment)
     assert first.returncode == 0, first.stderr
     assert "MENNY_ADMIN_TOKEN is not written down" in first.stderr
-    assert "a-secret" not in either.file.read_text() + first.stdout + first.stderr
-    second = either.menny("install", MENNY_MAX_BATCH="8")
+    assert "a-secret" not in mac.file.read_text() + first.stdout + first.stderr
+    second = mac.menny("install", MENNY_MAX_BATCH="8")
     assert second.returncode == 0, second.stderr
-    text = either.file.read_text()
+    text = mac.file.read_text()
     assert all(name in text for name in ("MENNY_CACHE_SIZE", "MENNY_MAX_BATCH", port))
-    third = either.menny("install", "--fresh", "--port", port)
+    third = mac.menny("install", "--fresh", "--port", port)
     assert third.returncode == 0, third.stderr
-    assert "MENNY_CACHE_SIZE" not in either.file.read_text()
+    assert "MENNY_CACHE_SIZE" not in mac.file.read_text()
 
 
 def test_a_taken_port_is_named_before_anything_is_touched(either: Machine) -> None:
@@ -151,76 +151,74 @@ def test_a_service_that_does_not_start_is_reported_with_its_last_words(either: M
 
 
 def test_a_service_that_is_not_well_is_reported_with_the_reason(
-    either: Machine, tmp_path: Path
+    mac: Machine, tmp_path: Path
 ) -> None:
     weights = tmp_path / "menny.npz"
     weights.write_bytes(b"no weights")
-    result = either.menny(
-        "install", "--weights", str(weights), "--port", free_port(), "--timeout", "3"
-    )
+    result = mac.menny("install", "--weights", str(weights), "--port", free_port())
     assert result.returncode == 1
-    assert "/health is not ok after 3 seconds: unavailable:" in result.stderr
+    assert "/health says unavailable:" in result.stderr
     assert "menny.npz" in result.stderr
 
 
-def test_a_setting_that_makes_no_sense_is_named_and_nothing_is_touched(either: Machine) -> None:
-    result = either.menny("install", MENNY_MAX_BATCH="many")
+def test_a_setting_that_makes_no_sense_is_named_and_nothing_is_touched(linux: Machine) -> None:
+    result = linux.menny("install", MENNY_MAX_BATCH="many")
     assert (result.returncode, "MENNY_MAX_BATCH" in result.stderr) == (1, True)
-    result = either.menny("install", MENNY_PORT="0")
+    result = linux.menny("install", MENNY_PORT="0")
     assert (result.returncode, "a port that stays" in result.stderr) == (1, True)
-    assert either.changes() == []
+    assert linux.changes() == []
 
 
 @pytest.mark.parametrize("verb", ["start", "restart", "stop", "status", "logs"])
-def test_without_a_service_each_verb_says_how_to_get_one(either: Machine, verb: str) -> None:
-    result = either.menny(verb)
+def test_without_a_service_each_verb_says_how_to_get_one(linux: Machine, verb: str) -> None:
+    result = linux.menny(verb)
     assert (result.returncode, "`menny service install` does it" in result.stderr) == (1, True)
 
 
-def test_without_a_service_there_is_nothing_to_remove(either: Machine) -> None:
-    result = either.menny("uninstall")
+def test_without_a_service_there_is_nothing_to_remove(mac: Machine) -> None:
+    result = mac.menny("uninstall")
     assert (result.returncode, "no service to remove" in result.stdout) == (0, True)
 
 
-def test_a_file_that_is_not_ours_is_replaced_and_said_to_be(either: Machine) -> None:
-    either.file.parent.mkdir(parents=True)
-    either.file.write_text("of long ago")
-    status = either.menny("status")
+def test_a_file_that_is_not_ours_is_replaced_and_said_to_be(linux: Machine) -> None:
+    linux.file.parent.mkdir(parents=True)
+    linux.file.write_text("of long ago")
+    status = linux.menny("status")
     assert (status.returncode, "`menny service install` renews it" in status.stderr) == (1, True)
-    installed = either.menny("install", "--port", free_port())
+    installed = linux.menny("install", "--port", free_port())
     assert installed.returncode == 0, installed.stderr
     assert "another version's" in installed.stdout
 
 
 def test_a_service_of_a_python_that_is_gone_says_so_and_is_renewed_with_its_port(
-    either: Machine,
+    mac: Machine,
 ) -> None:
     port = free_port()
-    shown = either.menny("print", "--port", port).stdout
-    either.file.parent.mkdir(parents=True)
-    either.file.write_text(shown.replace(sys.executable, "/gone/bin/python"))
-    started = either.menny("start")
+    shown = mac.menny("print", "--port", port).stdout
+    mac.file.parent.mkdir(parents=True)
+    mac.file.write_text(shown.replace(sys.executable, "/gone/bin/python"))
+    started = mac.menny("start")
     assert (started.returncode, "/gone/bin/python" in started.stderr) == (1, True)
     assert "no longer there" in started.stderr
-    renewed = either.menny("install")
+    renewed = mac.menny("install")
     assert renewed.returncode == 0, renewed.stderr
     assert "/gone/bin/python" in renewed.stdout
     assert health(port)["status"] == "ok"
 
 
-def test_print_touches_nothing(either: Machine) -> None:
+def test_print_touches_nothing(linux: Machine) -> None:
     for name in ("launchd", "systemd"):
-        result = either.menny("print", "--for", name)
+        result = linux.menny("print", "--for", name)
         assert result.returncode == 0, result.stderr
         assert sys.executable in result.stdout
-    assert list(either.home.iterdir()) == []
-    assert either.calls == []
+    assert list(linux.home.iterdir()) == []
+    assert linux.calls == []
 
 
-def test_a_machine_without_the_manager_is_told_what_is_needed(either: Machine) -> None:
+def test_a_machine_without_the_manager_is_told_what_is_needed(linux: Machine) -> None:
     for name in ("launchctl", "systemctl"):
-        (either.bin / name).unlink(missing_ok=True)
-    result = either.menny("install", PATH=str(either.bin))
+        (linux.bin / name).unlink(missing_ok=True)
+    result = linux.menny("install", PATH=str(linux.bin))
     assert result.returncode == 1
     assert "needs launchd (macOS) or systemd (Linux)" in result.stderr
 
