@@ -83,9 +83,11 @@ class Systemd(Manager):
         writable = [definition.state_dir]
         if log_file := definition.environment.get("MENNY_LOG_FILE"):
             writable.append(Path(log_file).parent)
-        # A /tmp of its own would hide what it needs of the common one.
+        # A /tmp of its own would hide what it needs of the common one. MLX wants one to write to.
         needed = [*writable, Path(definition.command[0]), definition.settings.weights]
         is_in_tmp = any(path.is_relative_to(tmp) for path in needed for tmp in ("/tmp", "/var/tmp"))  # noqa: S108
+        if is_in_tmp:
+            writable.append(Path("/tmp"))  # noqa: S108
         sandbox = _SANDBOX.format(
             writable=" ".join(_quoted(str(path)) for path in writable),
             private_tmp="no" if is_in_tmp else "yes",
