@@ -1,5 +1,6 @@
 """What the service manager is to run: the command, its environment, its folders."""
 
+import ipaddress
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,9 +59,8 @@ class Definition:
     @property
     def url(self) -> str:
         """Where to reach the service from this machine."""
-        settings = self.settings
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+        host = self.settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
 
 
 def this_command() -> tuple[str, ...]:
@@ -94,7 +94,20 @@ def define(
     definition = Definition(this_command(), dict(sorted(environment.items())))
     if definition.settings.port == 0:
         raise ServiceManagerError("a service needs a port that stays: MENNY_PORT can't be 0")
+    if not _is_loopback(definition.settings.host):
+        # It would need a token that its owner has chosen, and here none is written down.
+        raise ServiceManagerError(
+            f"{definition.settings.host} can be reached from other machines, and the service is "
+            "for this one: let it listen on 127.0.0.1, behind a proxy of yours that others ask"
+        )
     return definition
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import http.server
 import os
 import plistlib
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -143,11 +142,20 @@ def test_a_taken_port_is_named_before_anything_is_touched(either: Machine) -> No
     assert (either.changes(), either.file.exists()) == ([], False)
 
 
-def test_a_service_that_does_not_start_is_reported_with_its_last_words(either: Machine) -> None:
-    result = either.menny("install", "--host", "203.0.113.1", "--port", free_port())
+def test_a_service_that_does_not_start_is_reported_with_its_last_words(
+    either: Machine, tmp_path: Path
+) -> None:
+    result = either.menny("install", "--port", free_port(), MENNY_LOG_FILE=str(tmp_path))
     assert result.returncode == 1
-    assert re.search(r"error: Menny did not start: it ended with exit status 1", result.stderr)
-    assert "  | error: " in result.stderr
+    assert "error: Menny did not start: it ended with exit status 1" in result.stderr
+    assert "  | error: the log file" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "203.0.113.1", "menny.example.org"])  # noqa: S104
+def test_a_service_is_for_its_own_machine(linux: Machine, host: str) -> None:
+    result = linux.menny("install", "--host", host)
+    assert (result.returncode, "can be reached from other machines" in result.stderr) == (1, True)
+    assert (linux.changes(), linux.file.exists()) == ([], False)
 
 
 def test_a_service_that_is_not_well_is_reported_with_the_reason(
