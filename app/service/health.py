@@ -12,7 +12,7 @@ import httpx
 from app.service.errors import ServiceManagerError
 
 _POLL_S = 0.2
-_TIMEOUT_S = 3.0
+_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)

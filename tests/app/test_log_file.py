@@ -35,7 +35,7 @@ def logging_service(log: Path, stderr: Path, **environment: str) -> Iterator[htt
     with (
         stderr.open("ab") as errors,
         subprocess.Popen(command, env=clean_environment() | variables, stderr=errors) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
     ):
         try:
             assert healthy(client, process), log.read_text()

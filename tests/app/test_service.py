@@ -33,7 +33,7 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
 
 
 def health(port: str) -> dict[str, object]:
-    return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
+    return httpx.get(f"http://127.0.0.1:{port}/health", timeout=30, trust_env=False).json()
 
 
 VERBS = {
@@ -289,7 +289,7 @@ def test_on_a_mac_the_log_is_bounded_and_the_agent_says_where_it_is(mac: Machine
     port = free_port()
     environment = {"MENNY_LOG_MAX_BYTES": "10000", "MENNY_LOG_BACKUPS": "2"}
     assert mac.menny("install", "--port", port, MENNY_ACCESS_LOG="1", **environment).returncode == 0
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
         for _ in range(800):
             client.get("/health/live")
         client.get("/health/live", headers={"X-Request-ID": "the-last-one"})

@@ -134,7 +134,9 @@ def test_what_the_file_says_serves_with_nothing_else_in_its_environment(
         command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
+            ) as client:
                 assert healthy(client, process)
                 answer = client.post("/transform", json={"query": "MeM"})
                 assert (answer.status_code, len(answer.json()["response"])) == (200, 3)
