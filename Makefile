@@ -16,15 +16,17 @@ test: .venv/.dev  ## install if need be, then run every check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile.notes
 	$(BIN)/pytest
 
 test-slow: .venv/.dev  ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
-lint: .venv/.dev  ## ruff and mypy, without the tests
+lint: .venv/.dev  ## ruff, mypy and hadolint, without the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile.notes
 
 format: .venv/.dev  ## let ruff put the code in shape
 	$(BIN)/ruff format .

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from app import admin_commands
+from app.service.commands import service_cli
 from app.settings import Settings, complaint_about
 from training.commands import dataset_command, evaluate_command, train_command
 from training.errors import MennyError, VocabularyError
@@ -35,6 +36,7 @@ cli.command(name="dataset")(dataset_command)
 cli.command(name="token")(admin_commands.token)
 cli.add_typer(admin_commands.jobs_cli, name="jobs")
 cli.add_typer(admin_commands.models_cli, name="models")
+cli.add_typer(service_cli, name="service")
 
 
 def main() -> None:
@@ -86,6 +88,7 @@ def serve(
 
     import uvicorn
 
+    from app.log_file import BoundedFileHandler, trim_stderr
     from app.main import create_app
     from app.observability import configure_logging
     from app.protocol import Limits, limited_protocol
@@ -96,8 +99,15 @@ def serve(
         typer.echo(f"error: {fault}", err=True)
         raise typer.Exit(2)
 
-    configure_logging(settings.log_level, settings.log_format)
+    log_file = None
+    if settings.log_file is not None:
+        trim_stderr(settings.log_max_bytes)
+        log_file = BoundedFileHandler(
+            settings.log_file, settings.log_max_bytes, settings.log_backups
+        )
+    configure_logging(settings.log_level, settings.log_format, log_file)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
+    signal.signal(signal.SIGTERM, _end)
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -157,6 +167,16 @@ def _settings(flags: dict[str, Any]) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         raise typer.BadParameter(complaint_about(error)) from None
+
+
+def _end(signum: int, _: object) -> None:
+    """Stop with exit status 0: SIGTERM is an order, not a failure.
+
+    uvicorn raises the signal again after its own shutdown. A process that dies of it is a failed
+    one to launchd (KeepAlive's SuccessfulExit asks for WIFEXITED and status 0), which then starts
+    it anew; systemd, and Docker for its PID 1, see no difference.
+    """
+    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

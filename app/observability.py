@@ -89,13 +89,18 @@ def _sane_id(scope: Scope) -> str | None:
 # --- logs ---------------------------------------------------------------------------------------
 
 
-def configure_logging(level: str, log_format: Literal["text", "json"]) -> None:
-    """Log to stderr: for people on a terminal, as plain lines elsewhere, or as JSON lines."""
+def configure_logging(
+    level: str, log_format: Literal["text", "json"], to: logging.Handler | None = None
+) -> None:
+    """Log to stderr: for people on a terminal, as plain lines elsewhere, or as JSON lines.
+
+    With a handler `to`, log there instead.
+    """
     console = Console(stderr=True)
-    handler: logging.Handler = logging.StreamHandler()
+    handler = to or logging.StreamHandler()
     if log_format == "json":
         handler.setFormatter(_JsonFormatter())
-    elif console.is_terminal:
+    elif to is None and console.is_terminal:
         handler = RichHandler(console=console, show_path=False, log_time_format="%X")
         handler.setFormatter(logging.Formatter("%(message)s%(request)s"))
     else:

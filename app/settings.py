@@ -26,6 +26,13 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
     access_log: bool = Field(False, description="log a line for every request")
+    log_file: Path | None = Field(None, description="where to log to instead of stderr")
+    log_max_bytes: int = Field(
+        5_000_000, ge=10_000, description="size at which the log file is put aside for a new one"
+    )
+    log_backups: int = Field(
+        3, ge=1, le=100, description="how many log files that were put aside are kept"
+    )
     max_batch: int = Field(64, ge=1, le=256, description="most queries in one forward pass")
     batch_wait_ms: float = Field(
         0, ge=0, le=1000, description="milliseconds to wait for a batch to fill"

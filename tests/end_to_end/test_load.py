@@ -48,7 +48,7 @@ def test_no_accepted_request_is_lost_sigterm_drains() -> None:
         assert not seen.refused
         assert not seen.failed, seen.failed
         assert len(seen.unconnected) == 64
-        assert status == -signal.SIGTERM
+        assert status == 0
         return len(seen.answers)
 
     with running_service(MENNY_ACCESS_LOG="1") as service:
@@ -173,7 +173,7 @@ def test_a_soak_of_mixed_traffic_has_no_error_and_flat_memory(seconds: int) -> N
 
     with running_service(MENNY_CACHE_SIZE="1000") as service:
         memory, answers = asyncio.run(scenario(service))
-        assert service.stop() == -signal.SIGTERM
+        assert service.stop() == 0
     assert memory[-1] < 250 * 1024
     assert memory[-1] - memory[4] < 8 * 1024  # the second half
     assert len(answers) > 10 * seconds

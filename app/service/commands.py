@@ -1,0 +1,311 @@
+"""`menny service`: keep Menny running, with launchd on a Mac and systemd on Linux."""
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.service.definition import Definition, define, this_command
+from app.service.errors import ServiceManagerError
+from app.service.health import ask_health, refuse_if_taken, wait_until_well
+from app.service.launchd import launchd_here
+from app.service.manager import Manager
+from app.service.systemd import systemd_here
+from app.service.tools import write_whole
+
+service_cli = typer.Typer(
+    help="Keep Menny running: a launchd agent on a Mac, a systemd user unit on Linux.",
+    no_args_is_help=True,
+)
+
+_LAST_LINES = 15
+
+
+class ManagerName(StrEnum):
+    """The service managers that there are files for."""
+
+    LAUNCHD = "launchd"
+    SYSTEMD = "systemd"
+
+
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on (127.0.0.1).", metavar="ADDRESS")
+]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (8000).")]
+Weights = Annotated[Path | None, typer.Option(help="The .npz file to serve (the shipped one).")]
+Timeout = Annotated[
+    float, typer.Option(min=1, max=600, help="Seconds to wait until Menny is well.")
+]
+Sandbox = Annotated[
+    bool | None,
+    typer.Option(help="systemd: a file system of its own, which needs user namespaces (yes)."),
+]
+
+
+@service_cli.command()
+def install(
+    host: Host = None,
+    port: Port = None,
+    weights: Weights = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what was set at an earlier install.")
+    ] = False,
+    sandbox: Sandbox = None,
+    timeout: Timeout = 60,
+) -> None:
+    """Install Menny as a service, start it, and wait until it is well.
+
+    The MENNY_ variables that are set now go into the service, but for MENNY_ADMIN_TOKEN: the
+    service has a token in its state directory. To install again renews the file, after an upgrade
+    for instance, and does nothing if there is nothing to do.
+
+    Example: [bold]menny service install --port 8080[/bold]
+    """
+    manager = _manager(sandbox)
+    manager.check()
+    before = _installed(manager)
+    flags = _given(host=host, port=port, weights=weights)
+    definition = define(
+        manager.folders, flags, before.environment if before and not fresh else None
+    )
+    content = manager.render(definition)
+    if "MENNY_ADMIN_TOKEN" in os.environ:
+        typer.echo("MENNY_ADMIN_TOKEN is not written down: the service has its own", err=True)
+    is_same = manager.file.is_file() and manager.file.read_bytes() == content
+    if is_same and manager.pid() is not None:
+        summary = wait_until_well(definition.url, manager.failure, timeout)
+        typer.echo(f"Menny runs at {definition.url} as before ({summary})")
+        return
+    if manager.pid() is None or before is None or before.url != definition.url:
+        refuse_if_taken(definition.url)
+    if not is_same:
+        _say_what_is_replaced(manager, before)
+        manager.stop()
+        definition.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(manager.file, content)
+    summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
+    _show_where(manager, definition)
+    _warn_about_logout(manager)
+
+
+@service_cli.command()
+def uninstall(
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the state and the logs too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before --purge.")] = False,
+) -> None:
+    """Stop Menny and remove the service; what she has learnt stays, unless --purge is given.
+
+    Example: [bold]menny service uninstall[/bold]
+    """
+    manager = _manager()
+    manager.check()
+    was_there = manager.file.exists()
+    definition = _installed(manager)
+    kept = [definition.state_dir if definition else manager.folders.state]
+    if manager.folders.logs is not None:
+        kept.append(manager.folders.logs)
+    kept = [folder for folder in kept if folder.exists()]
+    if purge and kept and not yes:
+        typer.confirm(f"Remove {' and '.join(map(str, kept))} for good?", abort=True)
+    manager.forget()
+    typer.echo(
+        f"the service is removed, {manager.file} with it"
+        if was_there
+        else "there was no service to remove"
+    )
+    for folder in kept:
+        if purge:
+            shutil.rmtree(folder)
+            typer.echo(f"removed {folder}")
+        else:
+            typer.echo(f"kept {folder}")
+
+
+@service_cli.command()
+def start(timeout: Timeout = 60) -> None:
+    """Start the installed service, and wait until it is well."""
+    manager, definition = _checked()
+    if manager.pid() is None:
+        refuse_if_taken(definition.url)
+        summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
+
+
+@service_cli.command()
+def stop() -> None:
+    """Stop the service gently, until `start` or the next login."""
+    manager, _ = _checked()
+    manager.stop()
+    typer.echo("Menny has stopped; she starts again at `menny service start` or the next login")
+
+
+@service_cli.command()
+def restart(timeout: Timeout = 60) -> None:
+    """Stop the service gently and start it anew."""
+    manager, definition = _checked()
+    manager.stop()
+    refuse_if_taken(definition.url)
+    summary = _start(manager, definition, timeout)
+    typer.echo(f"Menny runs at {definition.url} ({summary})")
+
+
+@service_cli.command()
+def status() -> None:
+    """Show whether the service runs and is well; exit status 0 if it is."""
+    manager = _manager()
+    manager.check()
+    definition = _installed(manager)
+    if definition is None:
+        raise ServiceManagerError(_not_installed(manager))
+    pid, answer = manager.pid(), ask_health(definition.url)
+    is_well = pid is not None and answer is not None and answer.is_well
+    running = f"process {pid}" if pid else f"not running ({manager.failure() or 'stopped'})"
+    typer.echo(f"{manager.name:8} {running}")
+    typer.echo(f"url      {definition.url}")
+    typer.echo(f"health   {answer.summary if answer else 'nothing listens there'}")
+    if answer and not pid:
+        typer.echo("         but that is not the service")
+    _show_where(manager, definition)
+    if fault := _out_of_date(manager, definition):
+        typer.echo(f"note     {fault}: `menny service install` renews it")
+    raise typer.Exit(0 if is_well else 1)
+
+
+@service_cli.command()
+def logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
+) -> None:
+    """Show the last lines of the service's log."""
+    manager = _manager()
+    definition = _installed(manager)
+    if definition is None:
+        raise ServiceManagerError(_not_installed(manager))
+    command = manager.log_command(definition, lines, follow)
+    program = shutil.which(command[0])
+    if program is None:
+        raise ServiceManagerError(f"{command[0]}, which shows the log, is not on the PATH")
+    sys.stdout.flush()
+    os.execv(program, command)  # noqa: S606 - tail or journalctl
+
+
+@service_cli.command(name="print")
+def print_file(
+    manager_name: Annotated[
+        ManagerName | None, typer.Option("--for", help="Whose file (this machine's).")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    weights: Weights = None,
+    sandbox: Sandbox = None,
+) -> None:
+    """Show the file that `install` would write, and touch nothing.
+
+    Example: [bold]menny service print --for systemd[/bold]
+    """
+    manager = _manager(sandbox, manager_name)
+    flags = _given(host=host, port=port, weights=weights)
+    typer.echo(manager.render(define(manager.folders, flags)).decode(), nl=False)
+
+
+# --- what the verbs have in common --------------------------------------------------------------
+
+
+def _manager(sandbox: bool | None = None, name: ManagerName | None = None) -> Manager:
+    """The service manager of this machine, or the one that is named."""
+    if name is None:
+        platform = _platform()
+        if platform not in {"darwin", "linux"}:
+            raise ServiceManagerError(
+                f"`menny service` knows launchd and systemd, and neither is on {platform}: "
+                "have your own supervisor run `menny serve`"
+            )
+        name = ManagerName.LAUNCHD if platform == "darwin" else ManagerName.SYSTEMD
+    return launchd_here() if name is ManagerName.LAUNCHD else systemd_here(sandbox)
+
+
+def _platform() -> str:
+    return sys.platform
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _installed(manager: Manager) -> Definition | None:
+    """What is installed; None if nothing is, or nothing that this version could have written."""
+    try:
+        definition = manager.parse(manager.file.read_bytes())
+        _ = definition.settings
+    except (OSError, ServiceManagerError):
+        return None
+    return definition
+
+
+def _not_installed(manager: Manager) -> str:
+    if manager.file.exists():
+        return f"{manager.file} is not this version's: `menny service install` renews it"
+    return "the service is not installed: `menny service install` does it"
+
+
+def _checked() -> tuple[Manager, Definition]:
+    """The manager and a service that it can start."""
+    manager = _manager()
+    manager.check()
+    definition = _installed(manager)
+    if definition is None:
+        raise ServiceManagerError(_not_installed(manager))
+    if not Path(definition.command[0]).exists():
+        raise ServiceManagerError(
+            f"the service would run {definition.command[0]}, which is no longer there: "
+            "`menny service install` renews it"
+        )
+    return manager, definition
+
+
+def _out_of_date(manager: Manager, definition: Definition) -> str | None:
+    if definition.command != this_command():
+        return f"the service runs {definition.command[0]}, and this is {sys.executable}"
+    if manager.file.read_bytes() != manager.render(replace(definition, command=this_command())):
+        return f"{manager.file} is not as this version writes it"
+    return None
+
+
+def _say_what_is_replaced(manager: Manager, before: Definition | None) -> None:
+    if not manager.file.exists():
+        return
+    what = "another version's" if before is None else _out_of_date(manager, before)
+    typer.echo(f"replacing {manager.file}{f' ({what})' if what else ''}")
+
+
+def _start(manager: Manager, definition: Definition, timeout_s: float) -> str:
+    """Start it and wait until it is well; else show the end of its log, and raise the reason."""
+    try:
+        manager.start()
+        return wait_until_well(definition.url, manager.failure, timeout_s)
+    except ServiceManagerError:
+        for line in manager.last_words(definition, _LAST_LINES):
+            typer.echo(f"  | {line}", err=True)
+        raise
+
+
+def _show_where(manager: Manager, definition: Definition) -> None:
+    typer.echo(f"file     {manager.file}")
+    typer.echo(f"state    {definition.state_dir}")
+    log_file = definition.environment.get("MENNY_LOG_FILE")
+    typer.echo(f"log      {log_file or 'the journal'}: `menny service logs`")
+    typer.echo(f"token    MENNY_STATE_DIR='{definition.state_dir}' menny token")
+
+
+def _warn_about_logout(manager: Manager) -> None:
+    user = os.environ.get("USER", "")
+    if manager.name == "systemd" and not Path("/var/lib/systemd/linger", user).is_file():
+        typer.echo("note     she stops when you log out, unless you run `loginctl enable-linger`")

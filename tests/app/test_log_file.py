@@ -1,0 +1,103 @@
+"""MENNY_LOG_FILE: a log whose size is bounded, on a disk that may be full or gone."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.test_service_files import healthy
+from tests.machine import free_port
+from tests.service import clean_environment
+
+MAX_BYTES = 10_000
+
+
+@contextmanager
+def logging_service(log: Path, stderr: Path, **environment: str) -> Iterator[httpx.Client]:
+    """A service that logs each request to `log`; stopped gently at the end."""
+    port = free_port()
+    variables = {
+        "MENNY_ACCESS_LOG": "1",
+        "MENNY_LOG_FILE": str(log),
+        "MENNY_LOG_MAX_BYTES": str(MAX_BYTES),
+        "MENNY_LOG_BACKUPS": "2",
+        "MENNY_STATE_DIR": str(log.parent.parent / "state"),
+        **environment,
+    }
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", port]
+    with (
+        stderr.open("ab") as errors,
+        subprocess.Popen(command, env=clean_environment() | variables, stderr=errors) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
+    ):
+        try:
+            assert healthy(client, process), log.read_text()
+            yield client
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def test_the_log_stays_within_its_bound_and_outlives_its_directory(tmp_path: Path) -> None:
+    log, stderr = tmp_path / "logs" / "menny.log", tmp_path / "stderr"
+    stderr.write_text("an old crash\n" * 1000)
+    with logging_service(log, stderr, MENNY_LOG_FORMAT="json") as client:
+        assert stderr.read_text() == ""  # it was beyond the bound
+        for number in range(600):
+            client.get("/health/live", headers={"X-Request-ID": f"request-{number}"})
+        until(lambda: "request-599" in log.read_text())  # a line is written after its answer
+        files = sorted(log.parent.iterdir())
+        assert [path.name for path in files] == ["menny.log", "menny.log.1", "menny.log.2"]
+        assert sum(path.stat().st_size for path in files) <= 3 * MAX_BYTES
+        seen = [
+            json.loads(line)["request_id"]
+            for path in reversed(files)
+            for line in path.read_text().splitlines()
+        ]
+        assert seen == [f"request-{600 - len(seen) + index}" for index in range(len(seen))]
+
+        shutil.rmtree(log.parent)
+        for _ in range(200):
+            assert client.get("/health/live").status_code == 200
+        assert log.exists()
+    assert stderr.read_text() == ""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_on_a_full_disk_it_serves_on_and_complains_once(tmp_path: Path) -> None:
+    log, stderr = tmp_path / "logs" / "menny.log", tmp_path / "stderr"
+    log.parent.mkdir()
+    log.symlink_to("/dev/full")
+    with logging_service(log, stderr) as client:
+        for _ in range(50):
+            assert client.get("/health/live").status_code == 200
+    assert stderr.read_text().count("the log file can't be written") == 1
+    assert "Traceback" not in stderr.read_text()
+
+
+def test_a_log_file_that_can_never_be_written_is_named(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
+        env=clean_environment() | {"MENNY_LOG_FILE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert "name another MENNY_LOG_FILE" in result.stderr
+    assert "Traceback" not in result.stderr
