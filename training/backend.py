@@ -19,6 +19,11 @@ from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
 
 __all__ = ["BLAS", "mlx_on_this_thread", "mx", "nn", "optim", "tree_flatten", "tree_unflatten"]
 
+if mx.default_device() == mx.Device(mx.cpu):
+    # On a CPU, MLX compiles with a C++ compiler, if there is one, and loads the result from a
+    # folder in /tmp that somebody else may have been the first to create. Even nn.relu does.
+    mx.disable_compile()
+
 
 @contextmanager
 def mlx_on_this_thread() -> Iterator[None]:

@@ -264,12 +264,9 @@ def _build_step(model: Menny, config: TrainingConfig) -> Callable[[mx.array, mx.
         optimizer.update(model, gradients)
         return loss
 
-    # On the CPU, MLX compiles with a C++ compiler, which costs 16 s before the first step, and
-    # loads the result from a folder in /tmp that somebody else may have been the first to create.
     optimizer.init(model)
     state = [model.state, optimizer.state]
-    if mx.default_device() == mx.Device(mx.gpu):
-        step = mx.compile(step, inputs=state, outputs=state)
+    step = mx.compile(step, inputs=state, outputs=state)  # on a GPU; see `training.backend`
 
     def evaluated_step(inputs: mx.array, labels: mx.array) -> mx.array:
         loss = step(inputs, labels)
