@@ -65,6 +65,12 @@ _HEADERS = {
 }
 
 
+_WRONG_DTYPES = (
+    *("f2", "f8", "g", ">f4", ">f8", "c8", "c16", "?", "S4", "U1", "M8[s]", "m8[s]", "V4"),
+    *("i1", "i2", "i4", "i8", "u1", "u4", "u8"),
+)
+
+
 def damaged_arrays() -> Iterator[Damaged]:
     """What can be wrong with one array."""
     data = arrays()[ONE].tobytes()
@@ -102,28 +108,7 @@ def damaged_arrays() -> Iterator[Damaged]:
 
 def _dtypes_and_shapes() -> Iterator[Damaged]:
     array = arrays()[ONE]
-    for dtype in [
-        "f2",
-        "f8",
-        ">f4",
-        ">f8",
-        "i1",
-        "i2",
-        "i4",
-        "i8",
-        "u1",
-        "u4",
-        "u8",
-        "c8",
-        "c16",
-        "?",
-        "S4",
-        "U1",
-        "M8[s]",
-        "m8[s]",
-        "V4",
-        "g",
-    ]:
+    for dtype in _WRONG_DTYPES:
         yield of_bytes(
             f"dtype {dtype}",
             partial(with_array, np.zeros(array.shape, dtype)),

@@ -95,7 +95,7 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_gives_exactly_the_whole_ones
         assert str(outcome["says"] or "") in error, outcome
         assert "menny.npz" in error or "menny.json" in error, outcome
         assert len(error.partition("menny.")[2]) < 400, outcome
-        assert len(error.partition("menny.")[2].split()) >= 4, outcome
+        assert len(error.split()) >= 4, outcome
         assert error.isprintable(), outcome
         assert " object at 0x" not in error, outcome
         assert not error.endswith((":", " ")), outcome
