@@ -185,7 +185,7 @@ def load_card(path: Path) -> ModelCard | None:
         return ModelCard.model_validate_json(card.model_dump_json())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))[:100] or "the file"
+        where = _words_of(".".join(map(str, first["loc"]))) if first["loc"] else "the file"
         raise WeightsError(
             f"{card_path(path)} is not a model card: {where}: {_words_of(first['msg'])}"
         ) from None
@@ -296,9 +296,10 @@ def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 
 def _words_of(error: object) -> str:
-    """What an exception says, in one line that isn't long: it may quote the file."""
+    """What an exception says, in one short line of characters that show: it may quote the file."""
     words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 200 else f"{words[:200]}..."
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 class _TemporaryFile:

@@ -78,6 +78,8 @@ def _wrong_values() -> Iterator[Damaged]:
     for sha256 in ("", "0" * 64, _fields()["sha256"].upper(), _fields()["sha256"] + " "):
         text = json.dumps(_fields() | {"sha256": sha256}).encode()
         yield _card(f"another file's: {sha256[:8]!r}, {len(sha256)} digits", text, "SHA-256")
+    text = json.dumps(_fields() | {"config": {"a\x00\x1b[2J\u200f": 1}}).encode()
+    yield _card("full of control characters", text)
     key = "k" * 100_000
     text = json.dumps(_fields() | {"versions": {key: 1}}).encode()
     yield _card("long-winded", text, "is not a model card")
