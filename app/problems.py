@@ -133,9 +133,10 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     first, *_ = found = error.errors()
     if first["type"] == "json_invalid":
+        position = first["loc"][-1]
+        where = f" at character {position}" if position >= 0 else ""
         return problem(
-            HTTPStatus.BAD_REQUEST,
-            f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}",
+            HTTPStatus.BAD_REQUEST, f"the body is not JSON: {first['ctx']['error']}{where}"
         )
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = content_type == "application/json" or content_type.endswith("+json")
@@ -158,7 +159,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     parts = (str(part)[:100].replace("~", "~0").replace("/", "~1") for part in location[1:])
-    return "/".join(["#", *parts])
+    pointer = "/".join(["#", *parts])
+    return pointer.encode(errors="replace").decode()  # a lone surrogate can't be sent
 
 
 def _detail(error: dict[str, Any]) -> str:
@@ -196,7 +198,9 @@ async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
-    return problem(status, str(error), headers=_headers_of(error))
+    detail = request.app.state.redact(str(error))
+    logger.debug("%s", error)  # with its paths, which are nothing for a client
+    return problem(status, detail, headers=_headers_of(error))
 
 
 def _headers_of(error: Exception) -> dict[str, str] | None:
@@ -213,5 +217,9 @@ def _headers_of(error: Exception) -> dict[str, str] | None:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    # Starlette logs the traceback; the client learns nothing of it.
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong in the service")
+    # uvicorn logs the traceback, and closes the connection; the client learns nothing of it.
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "something went wrong in the service",
+        headers={"Connection": "close"},
+    )

@@ -20,12 +20,14 @@ from app.jobs.store import Store
 from app.problems import BODY_PROBLEMS, problem_responses
 from app.schemas import JobPage
 from app.server import Lifecycle
+from app.strict_json import StrictRoute
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix="/train",
     tags=["retraining"],
+    route_class=StrictRoute,
     dependencies=[AdminOnly],
     responses=problem_responses(
         HTTPStatus.UNAUTHORIZED,
