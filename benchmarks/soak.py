@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
@@ -47,7 +46,6 @@ class Soak:
     samples: list[Sample] = field(default_factory=list)
     log_complaints: list[str] = field(default_factory=list)
     machine: str = ""
-    command: str = ""
 
     @property
     def second_half(self) -> list[Sample]:
@@ -93,7 +91,7 @@ def run(seconds: float) -> Soak:
 
 async def _soak(service: Service, seconds: float) -> Soak:
     counts, is_over = Counts(), asyncio.Event()
-    soak = Soak(seconds, counts, machine=_machine(), command=" ".join(sys.orig_argv[1:]))
+    soak = Soak(seconds, counts, machine=_machine())
     options = {"base_url": service.url, "timeout": 2 * DEADLINE_S, "trust_env": False}
     async with (
         httpx.AsyncClient(**options) as http,
@@ -135,8 +133,12 @@ def report(soak: Soak) -> str:
     lines = [
         "# A soak",
         "",
-        f"`{soak.command}` on {soak.machine}, which other work shared: {total:,} exchanges in "
-        f"{soak.seconds:,.0f} s, {len(soak.counts.unexplained)} unexplained errors.",
+        f"`python -m benchmarks.soak --seconds {soak.seconds:g}` on {soak.machine}, "
+        f"which other work shared: {total:,} exchanges in {soak.seconds:,.0f} s, "
+        f"{len(soak.counts.unexplained)} unexplained errors.",
+        "",
+        f"Queries had {DEADLINE_S} s for their answers, so that a machine which is busy with other "
+        "work does not count as an error.",
         "",
         "| client | what came of it |",
         "| --- | --- |",
