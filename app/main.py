@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app.errors import StateUnavailableError
+from app.fast_path import FastPath
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
 from app.inference.responder import Responder
@@ -23,7 +24,7 @@ from app.jobs.bell import Bell
 from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
-from app.problems import install_problem_handlers
+from app.problems import install_problem_handlers, on_bug, on_menny_error
 from app.routes import docs, health, models, train, transform
 from app.routes import metrics as metrics_route
 from app.security.binding import own_names
@@ -109,6 +110,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     hosts = HostRule(own_names(settings))
 
     def wrap(inner: ASGIApp) -> ASGIApp:
+        if not origins:  # CORS adds its headers further inside
+            inner = FastPath(inner, app, transform.route, on_menny_error, on_bug)
         gate = Gate(inner, hosts, origins, settings.max_body_bytes)
         return RequestObserver(
             SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log

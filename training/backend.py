@@ -15,9 +15,9 @@ BLAS = load_fast_blas()
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optim  # noqa: E402
-from mlx.utils import tree_flatten  # noqa: E402
+from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
 
-__all__ = ["BLAS", "mlx_on_this_thread", "mx", "nn", "optim", "tree_flatten"]
+__all__ = ["BLAS", "mlx_on_this_thread", "mx", "nn", "optim", "tree_flatten", "tree_unflatten"]
 
 
 @contextmanager

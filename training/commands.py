@@ -58,6 +58,7 @@ def train_command(
     learning_rate: Annotated[float | None, typer.Option(help=_help_of("learning_rate"))] = None,
     seed: Annotated[int | None, typer.Option(help=_help_of("seed"))] = None,
     resample: Annotated[bool | None, typer.Option(help=_help_of("resample"))] = None,
+    labels_per_query: Annotated[int | None, typer.Option(help=_help_of("labels_per_query"))] = None,
     hold_out: Annotated[bool | None, typer.Option(help=_help_of("hold_out"))] = None,
     shuffle: Annotated[bool | None, typer.Option(help=_help_of("shuffle"))] = None,
     mask_padding: Annotated[bool | None, typer.Option(help=_help_of("mask_padding"))] = None,
@@ -98,7 +99,7 @@ def train_command(
         be_supervised()
     dataset = None if data is None else read_dataset(data)
     if dataset is not None:
-        resample, num_samples = False, len(dataset)
+        num_samples, resample, labels_per_query = len(dataset), False, 1
     try:
         config = recipe_config(
             recipe,
@@ -108,6 +109,7 @@ def train_command(
             learning_rate=learning_rate,
             seed=seed,
             resample=resample,
+            labels_per_query=labels_per_query,
             hold_out=hold_out,
             shuffle=shuffle,
             mask_padding=mask_padding,

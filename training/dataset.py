@@ -55,7 +55,7 @@ class Dataset:
     """N queries and their labels, as integers with `PADDING` after the end of each."""
 
     queries: Letters  # (N, L)
-    labels: Letters  # (N, L)
+    labels: Letters  # (N, L); (N, R, L) where training has R labels for each query
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -94,9 +94,9 @@ def generate_queries(num_samples: int, rng: np.random.Generator) -> Letters:
 
 
 def generate_labels(queries: Letters, rng: np.random.Generator) -> Letters:
-    """Draw a label for each query, (N, L): for each letter one of its five vowels, uniformly."""
+    """Draw a label for each query, (..., L): for each letter one of its five vowels, uniformly."""
     choice = rng.integers(len(VOWELS), size=queries.shape, dtype=np.int8)
-    labels = np.take_along_axis(ALLOWED_VOWELS[queries], choice[..., None], axis=2)[..., 0]
+    labels = np.take_along_axis(ALLOWED_VOWELS[queries], choice[..., None], axis=-1)[..., 0]
     return np.where(queries == PADDING, np.int8(PADDING), labels)
 
 

@@ -1,11 +1,14 @@
 """Step 4: the loss."""
 
-from training.backend import mx, nn
+from training.backend import mx
 from training.vocabulary import PADDING
 
 
 def cross_entropy_loss(logits: mx.array, labels: mx.array, *, mask_padding: bool) -> mx.array:
-    """Mean cross-entropy, in nats a letter, of logits (B, L, V) against labels (B, L).
+    """Mean cross-entropy, in nats a letter, of logits (B, L, V) against labels.
+
+    Labels are (B, L), or (B, R, L): R of them for each query, which is the same as the query R
+    times in the batch, at the price of once.
 
     The floor over letters is ln 5 = 1.6094: a label is one of five vowels at random.
 
@@ -13,8 +16,11 @@ def cross_entropy_loss(logits: mx.array, labels: mx.array, *, mask_padding: bool
     all-zero row, that is 0, so that Menny also learns to answer nothing with 'a'. Those positions
     are easy, and pull the loss far below ln 5.
     """
+    batch_size, length, _ = logits.shape
+    labels = labels.reshape(batch_size, -1, length).swapaxes(1, 2)  # (B, L, R)
     is_letter = labels != PADDING
-    losses = nn.losses.cross_entropy(logits, mx.where(is_letter, labels, 0))  # (B, L)
+    log_probabilities = logits - mx.logsumexp(logits, axis=-1, keepdims=True)  # (B, L, V)
+    losses = -mx.take_along_axis(log_probabilities, mx.where(is_letter, labels, 0), axis=-1)
     if not mask_padding:
         return losses.mean()
     return (losses * is_letter).sum() / is_letter.sum()

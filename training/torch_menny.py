@@ -201,10 +201,12 @@ def use_one_thread() -> None:
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor, *, mask_padding: bool) -> Tensor:
-    """As `training.loss.cross_entropy_loss`: logits (B, L, V), labels (B, L)."""
+    """As `training.loss.cross_entropy_loss`: logits (B, L, V), labels (B, L) or (B, R, L)."""
     if not mask_padding:
         labels = labels.clamp(min=0)  # an empty position's label is 0, as in the book
-    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PADDING)
+    labels = labels.reshape(len(logits), -1, labels.shape[-1])
+    repeated = logits[:, None].expand(*labels.shape, VOCABULARY_SIZE)  # (B, R, L, V)
+    return functional.cross_entropy(repeated.flatten(0, 2), labels.flatten(), ignore_index=PADDING)
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:

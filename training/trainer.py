@@ -17,13 +17,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from training.backend import mx, nn, optim
+from training.backend import mx, nn
 from training.batching import batch_iterate
 from training.config import TrainingConfig
 from training.dataset import (
     Dataset,
     Split,
     generate_dataset,
+    generate_labels,
     query_codes,
     split_dataset,
 )
@@ -31,6 +32,7 @@ from training.errors import TrainingError, TrainingStoppedError
 from training.evaluation import Forward, Metrics, evaluate, fresh_dataset
 from training.loss import cross_entropy_loss
 from training.model import Menny, parameters_of
+from training.optimizer import Optimizer
 from training.vocabulary import Letters, one_hot
 
 NUM_FRESH_QUERIES = 20_000
@@ -94,7 +96,7 @@ class MlxLearner:
     def __init__(self, config: TrainingConfig) -> None:
         mx.random.seed(config.seed)
         self._model = Menny()
-        self._step = _build_step(self._model, _build_optimizer(config), config)
+        self._step = _build_step(self._model, config)
         self.forward = forward_of(self._model)
 
     def step(self, batch: Dataset) -> float:
@@ -123,8 +125,8 @@ def train(
     """Train Menny from scratch.
 
     Args:
-        config: What to do. With a `dataset`, its `num_samples` must be the dataset's length and
-            `resample` must be off.
+        config: What to do. With a `dataset`, its `num_samples` must be the dataset's length,
+            `resample` off and `labels_per_query` 1.
         dataset: Queries and labels to use instead of generated ones.
         build_learner: Makes the model and its optimizer; MLX's, if nothing else is said.
         num_fresh_queries: On how many queries to measure the result; 20,000 by default.
@@ -137,9 +139,13 @@ def train(
 
     Uses MLX on the calling thread, which should end with `mx.clear_streams()`.
     """
-    if dataset is not None and (config.resample or len(dataset) != config.num_samples):
-        raise TrainingError("with a dataset, num_samples is its length and resample is off")
-    data_rng, order_rng, fresh_rng = _generators(config)
+    if dataset is not None and (
+        len(dataset) != config.num_samples or config.resample or config.labels_per_query > 1
+    ):
+        raise TrainingError(
+            "with a dataset, num_samples is its length, resample is off and labels_per_query is 1"
+        )
+    data_rng, order_rng, fresh_rng, label_rng = _generators(config)
     split = _split(config, dataset or generate_dataset(config.num_samples, data_rng))
     learner = build_learner(config)
 
@@ -150,9 +156,10 @@ def train(
     for epoch, train_part in enumerate(_training_parts(config, split.train, data_rng), start=1):
         if config.resample or epoch == 1:
             trained_on.append(query_codes(train_part.queries))
+            lessons = _with_further_labels(train_part, config.labels_per_query, label_rng)
         losses = []
         for batch in batch_iterate(
-            train_part, config.batch_size, order_rng if config.shuffle else None
+            lessons, config.batch_size, order_rng if config.shuffle else None
         ):
             if should_stop():
                 raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
@@ -217,8 +224,8 @@ def forward_of(model: Menny) -> Forward:
 
 
 def _generators(config: TrainingConfig) -> list[np.random.Generator]:
-    """For the data, for its order, and for the fresh queries at the end."""
-    return [np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3)]
+    """For the data, its order, the fresh queries at the end, and further labels."""
+    return [np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(4)]
 
 
 def _split(config: TrainingConfig, samples: Dataset) -> Split:
@@ -235,52 +242,31 @@ def _training_parts(
         yield generate_dataset(len(first), rng) if config.resample else first
 
 
-def _learning_rate(config: TrainingConfig) -> float | Callable[[mx.array], mx.array]:
-    """Linear warm-up, then constant or cosine decay to 0 at the last step."""
-    peak, warm_up = config.learning_rate, config.warm_up_steps
-    if config.schedule == "constant" and not warm_up:
-        return peak
-    after = (
-        optim.cosine_decay(peak, max(1, config.num_steps - warm_up))
-        if config.schedule == "cosine"
-        else optim.linear_schedule(peak, peak, 1)
-    )
-    if not warm_up:
-        return after
-    ramp = optim.linear_schedule(peak / warm_up, peak, warm_up)
-    return optim.join_schedules([ramp, after], [warm_up])
+def _with_further_labels(part: Dataset, number: int, rng: np.random.Generator) -> Dataset:
+    """The same queries with `number` labels each, (N, R, L): their own, and others like these."""
+    others = np.repeat(part.queries[:, None], number - 1, axis=1)
+    labels = np.concatenate([part.labels[:, None], generate_labels(others, rng)], axis=1)
+    return Dataset(part.queries, labels)
 
 
-def _build_optimizer(config: TrainingConfig) -> optim.Optimizer:
-    """Adam; where there is weight decay, AdamW for the parameters of the layers."""
-    learning_rate, betas = _learning_rate(config), [0.9, config.beta2]
-    adam = optim.Adam(learning_rate, betas)
-    if not config.weight_decay:
-        return adam
-    adamw = optim.AdamW(learning_rate, betas, weight_decay=config.weight_decay)
-    return optim.MultiOptimizer([adamw, adam], [lambda name, _: ".layers." in name])
-
-
-def _build_step(
-    model: Menny, optimizer: optim.Optimizer, config: TrainingConfig
-) -> Callable[[mx.array, mx.array], mx.array]:
-    """One optimizer step as a function of one-hot rows (B, L, V) and labels (B, L)."""
+def _build_step(model: Menny, config: TrainingConfig) -> Callable[[mx.array, mx.array], mx.array]:
+    """One optimizer step as a function of one-hot rows (B, L, V) and labels (B, R, L)."""
 
     def loss_of(inputs: mx.array, labels: mx.array) -> mx.array:
         return cross_entropy_loss(model(inputs), labels, mask_padding=config.mask_padding)
 
     loss_and_grad = nn.value_and_grad(model, loss_of)
+    optimizer = Optimizer(config)
 
     def step(inputs: mx.array, labels: mx.array) -> mx.array:
         loss: mx.array
         loss, gradients = loss_and_grad(inputs, labels)
-        if config.max_grad_norm is not None:
-            gradients, _ = optim.clip_grad_norm(gradients, config.max_grad_norm)
         optimizer.update(model, gradients)
         return loss
 
-    # Compiling pays. But MLX on the CPU then needs a C++ compiler at run time, and loads what that
-    # has made from a folder in /tmp that somebody else may have been the first to create.
+    # On the CPU, MLX compiles with a C++ compiler, which costs 16 s before the first step, and
+    # loads the result from a folder in /tmp that somebody else may have been the first to create.
+    optimizer.init(model)
     state = [model.state, optimizer.state]
     if mx.default_device() == mx.Device(mx.gpu):
         step = mx.compile(step, inputs=state, outputs=state)

@@ -43,7 +43,7 @@ HEARTBEAT_S = 0.8
 END = "end"
 """The last event, and its id."""
 
-JobId = Annotated[int, Path(ge=1, lt=2**63, description="the job's number")]
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="the job's number")]
 
 
 @router.post(
@@ -70,7 +70,7 @@ def list_jobs(
     store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 20,
     before: Annotated[
-        int | None, Query(ge=1, lt=2**63, description="only those with a smaller number")
+        int | None, Query(ge=1, le=2**63 - 1, description="only those with a smaller number")
     ] = None,
 ) -> JobPage:
     """The newest first, a page at a time."""

@@ -68,3 +68,7 @@ def _disconnect_of(request: Request) -> WaitForDisconnect:
             pass
 
     return wait
+
+
+route = router.routes[0]
+"""That of `POST /transform`, for `app.fast_path`."""

@@ -13,6 +13,8 @@ from training.dataset import (
     ALLOWED_VOWELS,
     Dataset,
     generate_dataset,
+    generate_labels,
+    generate_queries,
     query_codes,
 )
 from training.evaluation import evaluate, fresh_dataset
@@ -48,6 +50,21 @@ def test_the_loss_of_the_best_model_is_ln_5_a_letter() -> None:
     logits = mx.array(uniform_over_vowels(dataset.queries))
     loss = cross_entropy_loss(logits, mx.array(dataset.labels), mask_padding=True)
     assert loss.item() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_several_labels_cost_as_much_as_the_query_several_times_in_the_batch() -> None:
+    rng = np.random.default_rng(1)
+    queries = generate_queries(20, rng)
+    labels = np.stack([generate_labels(queries, rng) for _ in range(3)], axis=1)  # (B, R, L)
+    logits = rng.normal(size=(20, 5, 52)).astype(np.float32)
+    for mask_padding in (True, False):
+        at_once = cross_entropy_loss(mx.array(logits), mx.array(labels), mask_padding=mask_padding)
+        one_by_one = cross_entropy_loss(
+            mx.array(logits.repeat(3, axis=0)),
+            mx.array(labels.reshape(60, 5)),
+            mask_padding=mask_padding,
+        )
+        assert at_once.item() == pytest.approx(one_by_one.item(), abs=1e-5)
 
 
 def test_the_books_loss_wants_an_a_at_empty_positions() -> None:

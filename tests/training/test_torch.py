@@ -66,7 +66,7 @@ def test_from_the_same_weights_both_take_the_same_steps(torch_menny, mask_paddin
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_learning_rate_is_mlx_s_at_every_step(torch_menny, schedule: str) -> None:
     from training.backend import mx
-    from training.trainer import _learning_rate
+    from training.optimizer import _learning_rate
 
     config = recipe_config(Recipe.DEFAULT, schedule=schedule, warm_up_steps=7, num_epochs=5)
     in_mlx = _learning_rate(config)

@@ -65,15 +65,30 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_epochs_weights() -> None
 
 def test_a_dataset_of_ones_own_is_trained_on() -> None:
     dataset = generate_dataset(40, np.random.default_rng(9))
-    own = train(changed(TINY, resample=False), dataset).parameters
-    generated = train(changed(TINY, resample=False)).parameters
+    config = changed(TINY, resample=False, labels_per_query=1)
+    own = train(config, dataset).parameters
+    generated = train(config).parameters
     assert not np.array_equal(own["fc.weight"], generated["fc.weight"])
 
 
 def test_a_dataset_that_does_not_fit_the_configuration_is_refused() -> None:
     dataset = generate_dataset(41, np.random.default_rng(9))
     with pytest.raises(TrainingError, match="num_samples"):
-        train(changed(TINY, resample=False), dataset)
+        train(changed(TINY, resample=False, labels_per_query=1), dataset)
+
+
+def test_further_labels_are_drawn_by_the_rule_so_not_for_a_dataset_of_ones_own() -> None:
+    dataset = generate_dataset(40, np.random.default_rng(9))
+    with pytest.raises(TrainingError, match="labels_per_query is 1"):
+        train(changed(TINY, resample=False, labels_per_query=2), dataset)
+
+
+def test_more_labels_per_query_teach_the_distribution_better() -> None:
+    config = changed(TINY, num_samples=1280, num_epochs=6, batch_size=64, resample=False)
+    one, many = (
+        train(changed(config, labels_per_query=number)).fresh.excess_nll for number in (1, 16)
+    )
+    assert many < one
 
 
 def test_asked_to_stop_it_stops_and_gives_nothing() -> None:
