@@ -92,7 +92,13 @@ def run(seconds: float) -> Soak:
 async def _soak(service: Service, seconds: float) -> Soak:
     counts, is_over = Counts(), asyncio.Event()
     soak = Soak(seconds, counts, machine=_machine())
-    options = {"base_url": service.url, "timeout": 2 * DEADLINE_S, "trust_env": False}
+    # The service closes a connection that idles for 5 s: a client must not send on it just then.
+    options = {
+        "base_url": service.url,
+        "timeout": 2 * DEADLINE_S,
+        "trust_env": False,
+        "limits": httpx.Limits(keepalive_expiry=2),
+    }
     async with (
         httpx.AsyncClient(**options) as http,
         httpx.AsyncClient(**options, headers=ADMIN) as admin,
