@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow lint format lock weights verify pictures bench clean
+.PHONY: help serve test test-slow lint format lock weights verify pictures bench fuzz soak clean
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -55,8 +55,19 @@ bench: .venv-bench/.installed  ## compare Menny with other servers and framework
 	.venv-bench/bin/python benchmarks/forward.py
 	.venv-bench/bin/python benchmarks/serve.py
 
+FUZZ_SECONDS ?= 300
+FUZZ = $(BIN)/python -m fuzz
+fuzz: .venv/.fuzz  ## try arbitrary bytes as weights and as requests (FUZZ_SECONDS=...)
+	$(FUZZ).seeds .fuzz
+	$(FUZZ).weights .fuzz/weights -dict=.fuzz/weights.dict -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/
+	$(FUZZ).requests .fuzz/requests -dict=.fuzz/requests.dict -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/
+
+SOAK_SECONDS ?= 600
+soak: .venv/.dev  ## mixed traffic, swaps and bad clients for ten minutes (SOAK_SECONDS=...)
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
+
 clean:  ## remove what `make` installed and cached
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- installation -----------------------------------------------------------------------
@@ -74,6 +85,10 @@ clean:  ## remove what `make` installed and cached
 .venv/.dev: .venv/.serve requirements-dev.lock
 	@echo "Installing the development tools into .venv (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/.fuzz: .venv/.dev fuzz/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r fuzz/requirements.txt
 	@touch $@
 
 .venv-bench/.installed: scripts/create-venv requirements.lock benchmarks/requirements.txt

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,12 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "menny_mo
 MAX_FILE_SIZE = 16 * 2**20
 """Bytes; Menny's own file has 2 MiB."""
 
+MAX_CARD_SIZE = 256 * 2**10
+"""Bytes; a card has 2 KiB. Parsed JSON takes up some forty times its size."""
+
 _HEADER_ALLOWANCE = 4096  # bytes of an .npy member that are not data
+_MAX_HEADER = 1024  # characters; NumPy's own has 118, and nested ones use up the stack
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # what numpy.savez* writes
 
 
 def package_versions(*more: str) -> dict[str, str]:
@@ -155,7 +161,7 @@ def load_weights(path: Path) -> Weights:
 
     Raises `WeightsError` saying what is wrong with which array.
     """
-    data = _read_file(path)
+    data = _read_file(path, MAX_FILE_SIZE)
     sha256 = hashlib.sha256(data).hexdigest()
     card = load_card(path)
     if card is not None and card.sha256 != sha256:
@@ -169,16 +175,19 @@ def load_weights(path: Path) -> Weights:
 def load_card(path: Path) -> ModelCard | None:
     """The card of a weights file, or `None` if there is none; `WeightsError` if it is damaged."""
     try:
-        text = _read_file(card_path(path))
+        text = _read_file(card_path(path), MAX_CARD_SIZE)
     except _NoFileError:
         return None
     try:
-        return ModelCard.model_validate_json(text)
+        card = ModelCard.model_validate_json(text)
+        # Written as JSON, NaN and infinity become null: a card that has them is refused here,
+        # not where it is shown.
+        return ModelCard.model_validate_json(card.model_dump_json())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        where = _words_of(".".join(map(str, first["loc"]))) if first["loc"] else "the file"
         raise WeightsError(
-            f"{card_path(path)} is not a model card: {where}: {first['msg']}"
+            f"{card_path(path)} is not a model card: {where}: {_words_of(first['msg'])}"
         ) from None
 
 
@@ -186,23 +195,23 @@ class _NoFileError(WeightsError):
     pass
 
 
-def _read_file(path: Path) -> bytes:
-    """The bytes of a regular file of at most `MAX_FILE_SIZE`; never blocks on a FIFO."""
+def _read_file(path: Path, max_size: int) -> bytes:
+    """The bytes of a regular file of at most `max_size`; never blocks on a FIFO."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise WeightsError(f"{path} is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_FILE_SIZE + 1)
+                data = file.read(max_size + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise _NoFileError(f"{path}: there is no such file") from None
     except OSError as error:
         raise WeightsError(f"can't read {path}: {error.strerror}") from error
-    if len(data) > MAX_FILE_SIZE:
-        raise WeightsError(f"{path} is larger than {MAX_FILE_SIZE:,} bytes: not Menny's weights")
+    if len(data) > max_size:
+        raise WeightsError(f"{path} is larger than {max_size:,} bytes: it can't be Menny's")
     return data
 
 
@@ -221,7 +230,9 @@ def _parse(data: bytes, path: Path) -> Parameters:
     except WeightsError:
         raise
     except Exception as error:  # zipfile has a dozen ways to fail on a damaged directory
-        raise WeightsError(f"{path} is not an .npz file, or is damaged: {error}") from error
+        raise WeightsError(
+            f"{path} is not an .npz file, or is damaged: {_words_of(error)}"
+        ) from error
 
 
 def _check_names(names: list[str], expected: set[str], path: Path) -> None:
@@ -239,17 +250,21 @@ def _parse_array(
 ) -> npt.NDArray[np.float32]:
     """One `.npy` member; nothing is allocated on the word of its header."""
     num_bytes = 4 * math.prod(shape)
-    if member.file_size > num_bytes + _HEADER_ALLOWANCE:
+    max_size = num_bytes + _HEADER_ALLOWANCE
+    if member.compress_type not in _COMPRESSIONS:
+        raise WeightsError(
+            f"{what}: is compressed by zip's method {member.compress_type}; NumPy uses 0 or 8"
+        )
+    if member.file_size > max_size:
         raise WeightsError(f"{what}: {member.file_size:,} bytes instead of about {num_bytes:,}")
     try:
-        file = io.BytesIO(archive.read(member))  # checks the CRC-32
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[np.lib.format.read_magic(file)]
-        actual_shape, is_fortran, dtype = read_header(file)
+        with archive.open(member) as packed:
+            # Checks the CRC-32. Never without a size: what the directory says of it may be a lie,
+            # and zipfile would unpack up to 2 GiB before it looks.
+            file = io.BytesIO(packed.read(max_size))
+        actual_shape, is_fortran, dtype = _read_header(file)
     except Exception as error:  # as many ways to fail as there are kinds of damage
-        raise WeightsError(f"{what}: damaged: {error}") from error
+        raise WeightsError(f"{what}: damaged: {_words_of(error)}") from error
     if dtype.hasobject:
         raise WeightsError(f"{what}: has pickled objects, which are never loaded")
     if dtype != np.float32:
@@ -263,6 +278,28 @@ def _parse_array(
     if not np.isfinite(array).all():
         raise WeightsError(f"{what}: has values that are not finite (NaN or infinity)")
     return array.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype of an `.npy` member; raises an exception of any kind."""
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"its .npy header has version {version}, and Menny knows 1.0 and 2.0")
+    try:
+        return readers[version](file, max_header_size=_MAX_HEADER)
+    except Exception as error:  # whatever a Python literal can do
+        raise ValueError("its .npy header makes no sense") from error
+
+
+def _words_of(error: object) -> str:
+    """What an exception says, in one short line of characters that show: it may quote the file."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 class _TemporaryFile:

@@ -20,7 +20,7 @@ from app.inference.decoding import Prompt
 from app.inference.model import Answer, ModelInfo, ServedModel
 from app.metrics import Metrics
 from training.backend import BLAS, mx
-from training.errors import WeightsError
+from training.errors import MennyError
 from training.weights import Weights, load_weights
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Engine:
         self._device = device
         self._model: ServedModel | None = None
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
+        self._loading = threading.Lock()
         self.info: ModelInfo | None = None
         """The model that answers, once there is one."""
         self.fault: str | None = None
@@ -61,16 +62,17 @@ class Engine:
 
     def load(self, path: Path) -> None:
         """Have a weights file answer from now on; if it can't, `fault` says why. Blocks."""
-        try:
-            self.swap(load_weights(path))
-        except WeightsError as error:
-            self.fault = (
-                f"{error}; make weights with `menny train`, or name others with MENNY_WEIGHTS, "
-                "then restart the service or send it SIGHUP"
-            )
-            logger.error("can't serve %s: %s", path, self.fault)
-        else:
-            self.fault = None
+        with self._loading:  # whoever comes last sees the file as it is then
+            try:
+                self.swap(load_weights(path))
+            except MennyError as error:
+                self.fault = (
+                    f"{error}; make weights with `menny train`, or name others with MENNY_WEIGHTS, "
+                    "then restart the service or send it SIGHUP"
+                )
+                logger.error("can't serve %s: %s", path, self.fault)
+            else:
+                self.fault = None
 
     def answer(self, prompt: Prompt) -> Answer:
         """Answer one prompt, alone; blocks. Raises `ModelUnavailableError`."""
@@ -120,7 +122,15 @@ class Engine:
             mx.clear_streams()
 
     def _swap(self, weights: Weights) -> None:
-        model = ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
+        try:
+            model = ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
+        except MennyError:
+            raise
+        except Exception as error:  # MLX's own, for instance when memory runs out
+            logger.exception("model %s can't be built", weights.version)
+            raise EngineError(
+                f"model {weights.version} can't be built; the log says more"
+            ) from error
         self._model = model
         self.info = model.info
         self._metrics.show_model(model.info.version, model.info.device)

@@ -20,6 +20,7 @@ from app.inference.decoding import Candidate, Logits, Prompt, draw_noise, likeli
 from app.inference.graph import FusedMenny
 from training.backend import mx
 from training.dataset import generate_queries
+from training.errors import WeightsError
 from training.evaluation import Forward
 from training.model import build_model
 from training.trainer import forward_of
@@ -73,8 +74,10 @@ class ServedModel:
         self.max_batch = max_batch
         self._sizes = [*(size for size in BATCH_SIZES if size < max_batch), max_batch]
         probes = generate_queries(NUM_PROBES, np.random.default_rng(0))
-        self._forward, is_fused = _choose_forward(weights, probes)
-        self._doubtful_margin = 2 * SAFETY_FACTOR * max(self._measure_spread(probes), MIN_SPREAD)
+        with np.errstate(all="ignore"):  # what overflows is refused
+            self._forward, is_fused = _choose_forward(weights, probes)
+            spread = self._measure_spread(probes)
+        self._doubtful_margin = 2 * SAFETY_FACTOR * max(spread, MIN_SPREAD)
         device = str(mx.default_device().type).removeprefix("DeviceType.")
         self.info = ModelInfo(weights.version, weights.card, device, is_fused)
 
@@ -130,6 +133,11 @@ class ServedModel:
     def _measure_spread(self, probes: Letters) -> float:
         """The largest difference that a batch's size and a place in it make to a logit."""
         canonical = np.stack([self._canonical_logits(probe) for probe in probes])
+        if not np.isfinite(canonical).all():
+            raise WeightsError(
+                "the weights are so large that the answers are no numbers: they are damaged, or "
+                "their training has failed"
+            )
         rng = np.random.default_rng(0)
         spread = 0.0
         for size in self._sizes:

@@ -196,12 +196,15 @@ class JobManager:
 
         If even then it won't, the next start finds the job unfinished, and calls it interrupted.
         """
+        complaint = ""
         while True:
             try:
                 self._store.end_job(run.job.id, state, reason)
                 break
             except StateUnavailableError as error:
-                logger.error("job %d: %s, but %s", run.job.id, state, error)
+                if str(error) != complaint:  # once, and not each time until it is put right
+                    complaint = str(error)
+                    logger.error("job %d: %s, but %s", run.job.id, state, complaint)
                 if self._stopping.wait(_RETRY_S):
                     break
         self._metrics.jobs.labels(state=state.value).inc()

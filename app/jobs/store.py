@@ -94,8 +94,10 @@ class Store:
         )
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
+        self._identity: tuple[int, int] | None = None
         try:
             self._prepare()
+            self._identity = self._find_identity()
         except BaseException:
             self.close()
             raise
@@ -217,8 +219,8 @@ class Store:
             )
 
     def versions(self) -> list[VersionRow]:
-        """The newest ones first."""
-        query = sa.select(_versions).order_by(_versions.c.created.desc(), _versions.c.job.desc())
+        """The newest ones first: by their jobs' ids, for the clock may have been put back."""
+        query = sa.select(_versions).order_by(_versions.c.job.desc())
         with self._transaction(write=False) as connection:
             return [_version_of(row) for row in connection.execute(query).mappings()]
 
@@ -263,6 +265,12 @@ class Store:
     @contextmanager
     def _transaction(self, *, write: bool = True) -> Iterator[Connection]:
         """All or nothing; what goes wrong is said in words."""
+        if self._identity is not None and self._find_identity() != self._identity:
+            # SQLite would go on in the open file, and what it writes there would be lost.
+            raise StateUnavailableError(
+                f"the database {self._path} was removed or replaced while the service was "
+                "running: put it back, or restart the service to begin with a new one"
+            )
         try:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(write=write)
@@ -270,6 +278,14 @@ class Store:
                     yield connection
         except SQLAlchemyError as error:
             raise StateUnavailableError(self._explain(error)) from error
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        """Which file is there now: device and inode; `None` if there is none."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _explain(self, error: SQLAlchemyError) -> str:
         cause = str(getattr(error, "orig", None) or error)
@@ -328,7 +344,7 @@ def _read_job(connection: Connection, job_id: int) -> Job:
 
 
 def _progress(epoch: Epoch, state: JobState) -> dict[str, Any]:
-    elapsed = (datetime.now(UTC) - epoch.at).total_seconds()
+    elapsed = max(0.0, (datetime.now(UTC) - epoch.at).total_seconds())  # the clock may go back
     return {
         "progress": epoch.epoch / epoch.num_epochs,
         "epoch": epoch.epoch,

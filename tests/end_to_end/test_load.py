@@ -12,9 +12,9 @@ import pytest
 
 from app.inference.decoding import Prompt
 from app.inference.model import ServedModel
+from benchmarks.soak import run
 from tests.end_to_end.load import traffic, until
 from tests.service import Service, running_service
-from training.dataset import IS_ALLOWED
 from training.vocabulary import encode
 from training.weights import SHIPPED_WEIGHTS, load_weights, save_weights
 
@@ -160,28 +160,16 @@ def test_sighup_with_a_bad_file_leaves_the_old_model_serving_and_says_so(
 
 
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("seconds", [30, pytest.param(600, marks=pytest.mark.slow)])
-def test_a_soak_of_mixed_traffic_has_no_error_and_flat_memory(seconds: int) -> None:
-    async def scenario(service: Service) -> tuple[list[int], list[dict[str, str]]]:
-        memory = []
-        async with traffic(service.url, 16) as seen:
-            for _ in range(10):
-                await asyncio.sleep(seconds / 10)
-                memory.append(resident_kib(service.process.pid))
-        assert not seen.failed + seen.refused + seen.unconnected
-        return memory, seen.answers
-
-    with running_service(MENNY_CACHE_SIZE="1000") as service:
-        memory, answers = asyncio.run(scenario(service))
-        assert service.stop() == 0
-    assert memory[-1] < 250 * 1024
-    assert memory[-1] - memory[4] < 8 * 1024  # the second half
-    assert len(answers) > 10 * seconds
-    for answer in answers:
-        assert IS_ALLOWED[encode(answer["query"]), encode(answer["response"])].all()
-
-
-def resident_kib(pid: int) -> int:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1])
+@pytest.mark.parametrize("seconds", [15, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_soak_of_mixed_traffic_has_no_unexplained_error_and_flat_memory(seconds: int) -> None:
+    """The short form of `make soak`."""
+    soak = run(seconds)
+    assert not soak.counts.unexplained
+    assert not soak.log_complaints
+    assert sum(soak.counts.seen["transform"].values()) > 5 * seconds
+    for client in ("batch", "sampling", "bad input", "gone midway", "garbage", "half a request"):
+        assert soak.counts.seen[client]
+    assert soak.samples[-1].resident_kib < 250 * 1024
+    assert soak.growth("resident_kib") < 8 * 1024
+    assert soak.growth("descriptors") < 10
+    assert soak.growth("threads") < 10

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of what takes bytes from strangers; `make fuzz` runs it."""

@@ -1,0 +1,78 @@
+"""`python -m tests.damage.load FOLDER`: load every damaged file, as a process that may die of it.
+
+For each file it writes one line before it loads it, `> NAME`, and one with the outcome as JSON.
+The process has a gibibyte of address space more than it needs, and five seconds a file.
+"""
+
+import json
+import resource
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.damage import corpus
+from tests.damage.archive import arrays
+from training.errors import MennyError
+from training.weights import load_weights
+
+SECONDS = 5
+MEMORY = 2**30
+
+
+def load(path: Path) -> dict[str, object]:
+    """Try to load a file; returns what became of it."""
+    _forget_peak()
+    before = _status("VmRSS")
+    began = time.perf_counter()
+    signal.alarm(SECONDS)
+    try:
+        weights = load_weights(path)
+    except MennyError as error:
+        outcome: dict[str, object] = {"error": str(error), "kind": type(error).__name__}
+    else:
+        same = weights.parameters.keys() == arrays().keys() and all(
+            np.array_equal(values, arrays()[name]) for name, values in weights.parameters.items()
+        )
+        outcome = {"same": same}
+    finally:
+        signal.alarm(0)
+    seconds = time.perf_counter() - began
+    return outcome | {"seconds": seconds, "kib": _status("VmHWM") - before}
+
+
+def _forget_peak() -> None:
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+def _status(name: str) -> int:
+    """KiB; 0 where the system does not tell."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
+def main() -> None:
+    """Load the corpus, in the current folder's `one`, which is made anew for each file."""
+    arrays()
+    folder = Path("one")
+    if size := _status("VmSize"):
+        limit = size * 1024 + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for damaged in corpus():
+        folder.mkdir()
+        path = folder.resolve() / "menny.npz"
+        damaged.make(path)
+        print(f"> {damaged.name}", flush=True)
+        outcome = {"name": damaged.name, "says": damaged.says} | load(path)
+        print(json.dumps(outcome), flush=True)
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
