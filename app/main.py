@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app.errors import StateUnavailableError
@@ -21,7 +20,7 @@ from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
 from app.problems import install_problem_handlers
-from app.routes import health, models, train, transform
+from app.routes import explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
 from app.security import AdminGuard, read_or_create_token
 from app.server import Lifecycle
@@ -85,14 +84,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         RequestObserver, metrics=metrics, lifecycle=lifecycle, access_log=settings.access_log
     )
-    for module in (transform, train, models, health, metrics_route):
+    for module in (transform, explain, train, models, health, metrics_route, playground):
         app.include_router(module.router)
     install_problem_handlers(app)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
-
     return app
 
 
