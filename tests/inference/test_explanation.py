@@ -44,7 +44,7 @@ def test_every_row_of_attention_sums_to_1_in_all_layers_and_heads(
     explanation = Explainer(restless)(encode_batch(["MeM"])[0])
     for weights in (explanation.encoder, explanation.decoder, explanation.cross):
         assert weights.shape == (NUM_LAYERS, NUM_HEADS, 5, 5)
-        assert weights.std() > 0.02
+        assert weights.std() > 0.005
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
 
 
