@@ -22,7 +22,7 @@ const STOPS = [
 
 /** Shows what `/explain` answers. */
 export function startInside() {
-  const state = { kind: "encoder", layer: 0, head: 0, row: 0, column: 0, explanation: null };
+  const state = { kind: "cross", layer: 0, head: 0, row: 0, column: 0, explanation: null };
   const cells = makeHeatmap(state, readOut);
   const stretch = byId("stretch");
 
@@ -31,7 +31,7 @@ export function startInside() {
     layer: choices(byId("layer"), "layer", numbers(LAYERS), 0, (layer) => update({ layer })),
     head: choices(byId("head"), "head", numbers(HEADS), 0, (head) => update({ head })),
   };
-  choices(byId("kind"), "kind", KINDS, "encoder", pickKind);
+  choices(byId("kind"), "kind", KINDS, "cross", pickKind);
   stretch.addEventListener("change", draw);
   onSchemeChange(draw);
   byId("overview").addEventListener("click", (event) => {
@@ -131,12 +131,13 @@ function makeHeatmap(state, readOut) {
 
   return {
     show(positions, weights, low, high) {
+      const digits = digitsFor(high - low);
       rows.forEach(({ letter, cells }, row) => {
         const name = positions?.[row] || "·";
         letter.textContent = columns[row].textContent = name;
         cells.forEach((cell, column) => {
           const weight = weights?.[row][column];
-          cell.textContent = weight === undefined ? "" : weight.toFixed(3);
+          cell.textContent = weight === undefined ? "" : weight.toFixed(digits);
           const rgb = weight === undefined ? null : shade((weight - low) / (high - low || 1));
           cell.style.backgroundColor = rgb ? `rgb(${rgb})` : "";
           cell.style.color = rgb ? inkOn(rgb) : "";
@@ -169,6 +170,9 @@ function inkOn(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
 }
 
+/** So many decimals that the ends of a range differ. */
+const digitsFor = (width) => (width > 0.02 ? 3 : width > 0.002 ? 4 : width > 0.0002 ? 5 : 6);
+
 function drawScale(low, high) {
   const canvas = byId("scale");
   const context = canvas.getContext("2d");
@@ -176,8 +180,8 @@ function drawScale(low, high) {
     context.fillStyle = `rgb(${shade(x / (canvas.width - 1))})`;
     context.fillRect(x, 0, 1, 1);
   }
-  byId("scale-low").textContent = low === 0 ? "0" : low.toFixed(4);
-  byId("scale-high").textContent = high === 1 ? "1" : high.toFixed(4);
+  byId("scale-low").textContent = low === 0 ? "0" : low.toFixed(digitsFor(high - low));
+  byId("scale-high").textContent = high === 1 ? "1" : high.toFixed(digitsFor(high - low));
 }
 
 /** All layers (across) and heads (down) of one kind, small; a click picks one. */
@@ -211,7 +215,7 @@ function evenness(all) {
   const off = Math.max(...all.flat(3).map((weight) => Math.abs(weight - 1 / LENGTH)));
   if (off < 0.01) {
     return (
-      `Practically even: all 24 maps are within ${off.toFixed(4)} of 0.2, one fifth for each ` +
+      `Practically even: all 24 maps are within ${off.toFixed(6)} of 0.2, one fifth for each ` +
       "position. An answer depends on its own letter alone, and weight decay has taught her not " +
       "to look elsewhere."
     );

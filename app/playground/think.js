@@ -73,7 +73,9 @@ function makeColumn() {
       }
       const now = byVowel(explanation, explanation.distribution[at]);
       const rolled = byVowel(explanation, tempered(explanation.distribution[at], temperature));
-      for (const { name, fill, mark, number } of rows) {
+      for (const { name, fill, mark, number, row } of rows) {
+        row.classList.toggle("slight", now[name] < 0.01);
+        mark.classList.toggle("gone", rolled[name] < 0.005);
         fill.style.width = `${now[name] * 100}%`;
         mark.style.left = `min(${rolled[name] * 100}%, 100% - 2px)`;
         number.textContent = short(now[name]);
