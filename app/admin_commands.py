@@ -11,7 +11,7 @@ from rich.table import Table
 
 from app.jobs.schemas import Job, JobRequest, Promote
 from app.remote import Remote, end_of, open_remote
-from app.security import read_or_create_token
+from app.security.token import read_or_create_token
 from app.settings import Settings
 from training.commands import train_command
 from training.events import EpochEvent

@@ -88,7 +88,13 @@ def serve(
 
     from app.main import create_app
     from app.observability import configure_logging
+    from app.protocol import Limits, limited_protocol
+    from app.security.binding import fault_of
     from app.server import Server
+
+    if fault := fault_of(settings):
+        typer.echo(f"error: {fault}", err=True)
+        raise typer.Exit(2)
 
     configure_logging(settings.log_level, settings.log_format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
@@ -96,6 +102,9 @@ def serve(
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=limited_protocol(Limits.of(settings)),
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
         log_config=None,
         access_log=False,
         server_header=False,

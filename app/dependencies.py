@@ -17,7 +17,7 @@ from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from app.metrics import Metrics
-from app.security import AdminGuard
+from app.security.token import AdminGuard
 from app.server import Lifecycle
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from app.errors import StateUnavailableError
 from app.inference.batcher import Batcher
@@ -20,9 +22,13 @@ from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
 from app.problems import install_problem_handlers
-from app.routes import explain, health, models, playground, train, transform
+from app.routes import docs, explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
-from app.security import AdminGuard, read_or_create_token
+from app.security.binding import own_names
+from app.security.gate import Gate
+from app.security.headers import SecurityHeaders
+from app.security.hosts import HostRule, split_origins
+from app.security.token import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
 
@@ -68,8 +74,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             finally:
                 await asyncio.to_thread(retraining.stop)
 
-    # Swagger UI comes from our own address: /docs works without the internet. ReDoc is left out,
-    # for its page asks another host for a picture.
+    # Swagger UI's files come from our own address, so that /docs works without the internet; the
+    # page is in app.routes.docs. ReDoc is left out, for its page asks another host for a picture.
     app = FastAPIOffline(
         title="Menny",
         version=version("menny"),
@@ -77,17 +83,43 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
-    app.add_middleware(
-        RequestObserver, metrics=metrics, lifecycle=lifecycle, access_log=settings.access_log
-    )
-    for module in (transform, explain, train, models, health, metrics_route, playground):
+    for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
     install_problem_handlers(app)
+    origins = split_origins(settings.cors_origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+        )
+    hosts = HostRule(own_names(settings))
+
+    def wrap(inner: ASGIApp) -> ASGIApp:
+        gate = Gate(inner, hosts, origins, settings.max_body_bytes)
+        return RequestObserver(
+            SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log
+        )
+
+    _wrap(app, wrap)
+
     return app
+
+
+def _wrap(app: FastAPI, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Put middleware around the whole of `app`.
+
+    What `add_middleware` adds is inside of what answers 500, and would miss that answer.
+    """
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]
 
 
 @contextmanager

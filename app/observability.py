@@ -12,7 +12,6 @@ from typing import Literal
 
 from rich.console import Console
 from rich.logging import RichHandler
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import Metrics
@@ -53,10 +52,10 @@ class RequestObserver:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = own_id
+                headers = message.setdefault("headers", [])
+                headers.append((b"x-request-id", own_id.encode()))
                 if self._lifecycle.is_closing:
-                    headers["Connection"] = "close"
+                    headers.append((b"connection", b"close"))
             await send(message)
 
         try:

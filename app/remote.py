@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import ServiceError
 from app.jobs.schemas import Epoch, Job, JobState, Version
 from app.schemas import JobPage, VersionList
-from app.security import TOKEN_FILE
+from app.security.token import TOKEN_FILE
 from app.settings import Settings
 
 _TIMEOUT_S = 30.0

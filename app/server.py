@@ -11,6 +11,9 @@ ANNOUNCE_S = 0.2
 LAST_REQUESTS_S = 0.3
 """How long open connections then have for one more request, with whose answer they are closed."""
 
+SWEEP_TICKS = 5
+"""How often slow clients are looked for, in uvicorn's ticks of 0.1 s."""
+
 
 @dataclass
 class Lifecycle:
@@ -32,6 +35,16 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second until it is to stop."""
+        if counter % SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                # app.protocol's have it; importing that here would be a circle
+                if enforce := getattr(connection, "enforce_deadlines", None):
+                    enforce(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop; called by uvicorn when a signal has come."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.security.hosts import split_names, split_origins
 from training.weights import SHIPPED_WEIGHTS
 
 
@@ -42,6 +43,43 @@ class Settings(BaseSettings):
         3, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
     )
 
+    # --- who may ask, and how much at once ------------------------------------------------------
+
+    allowed_hosts: str | None = Field(
+        None,
+        description="names besides loopback's that requests may be addressed to, comma-separated; "
+        "`*.example.org` for all below it, `*` for any",
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="origins, such as `https://example.org`, whose pages may ask, comma-separated",
+    )
+    max_body_bytes: int = Field(
+        262_144, ge=1024, le=2**30, description="size of a request's body; beyond it, 413"
+    )
+    max_header_bytes: int = Field(
+        16_384, ge=1024, le=2**20, description="size of a request's headers; beyond it, 431"
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="open connections; beyond it the one that has idled longest is closed, or "
+        "the new one gets 503",
+    )
+    header_timeout_s: float = Field(
+        10, gt=0, le=3600, description="seconds that a request's headers may take to arrive"
+    )
+    body_timeout_s: float = Field(
+        30, gt=0, le=3600, description="seconds that a request's body may take to arrive"
+    )
+    write_timeout_s: float = Field(
+        30, gt=0, le=3600, description="seconds that a client may leave an answer untaken"
+    )
+    keep_alive_s: int = Field(
+        5, ge=1, le=3600, description="seconds that a connection may idle between two requests"
+    )
+
     # --- retraining -----------------------------------------------------------------------------
 
     state_dir: Path = Field(
@@ -67,6 +105,18 @@ class Settings(BaseSettings):
         description="nats a letter by which its excess_nll may be above the active version's",
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, value: str | None) -> str | None:
+        split_names(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        split_origins(value)
+        return value
 
 
 def complaint_about(error: ValidationError) -> str:

@@ -99,13 +99,13 @@ function options(box, numEpochs) {
       share: { range: [0, 102] },
     },
     axes: [
-      { ...axis, label: "epoch", labelSize: 20, size: 34 },
+      { ...axis, label: "epoch", labelSize: 20, size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] },
       { ...axis, label: "nats a letter", labelSize: 20, size: 46 },
       {
         ...axis,
         scale: "share",
         side: 1,
-        size: 46,
+        size: 56,
         grid: { show: false },
         values: (_, values) => values.map((value) => `${value} %`),
       },

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { FLOOR, makeCurve } from "./curve.js";
-import { duration, h, moment, percent } from "./dom.js";
+import { duration, h, moment, percent, thousands } from "./dom.js";
 import { follow } from "./stream.js";
 
 const PAGE = 5;
@@ -149,7 +149,7 @@ function makePanel(cancel) {
       stop.hidden = over;
       panel.say(over ? `${sentence(job.reason)} ${outcome(job)}` : doing(job), job.state === "failed");
       figures[4][1].textContent = over ? "ended" : job.eta_seconds === null ? "–" : duration(job.eta_seconds);
-      gate.textContent = job.gate ? `The gate: ${job.gate.verdict}.` : "";
+      gate.textContent = job.gate ? measured(job.gate) : "";
     },
     say(text, isFault = false) {
       if (status.textContent !== text) status.textContent = text;
@@ -167,8 +167,15 @@ function makePanel(cancel) {
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
 
 function outcome(job) {
-  if (job.promoted) return `Version ${job.version} answers now.`;
   return job.version ? "" : "The version before it goes on answering.";
+}
+
+/** What the service itself has measured, of the new version and of the active one. */
+function measured({ candidate, active, active_version: name }) {
+  const figures = ({ rule_accuracy: share, excess_nll: excess }) =>
+    `rule accuracy ${percent(share, 2)}, excess NLL ${excess.toFixed(4)}`;
+  const beside = active ? `; version ${name}: ${figures(active)}` : "";
+  return `Measured on ${thousands(candidate.num_queries)} fresh queries: ${figures(candidate)}${beside}.`;
 }
 
 function doing(job) {

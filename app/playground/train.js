@@ -99,7 +99,7 @@ function tokenCard(reason, unlock) {
   );
   return h(
     "section",
-    { class: "card whole", "aria-labelledby": "token-title" },
+    { class: "card whole token", "aria-labelledby": "token-title" },
     h("h2", { id: "token-title", text: "Train a new Menny" }),
     h("p", { class: "note", id: "token-note" }, "Training and choosing versions need the admin token: ", h("code", { text: "menny token" }), " prints it. It stays in this tab and is forgotten when the tab closes."),
     form,
