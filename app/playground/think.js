@@ -106,4 +106,4 @@ function tempered(distribution, temperature) {
   return powers.map((power) => power / sum);
 }
 
-const short = (share) => (share && share < 0.0005 ? "<0.1" : (share * 100).toFixed(1));
+const short = (share) => (share < 0.0005 ? "<0.1" : (share * 100).toFixed(1));
