@@ -201,7 +201,7 @@ function makeList(watch, more) {
     h("h2", { id: "jobs-title", text: "Jobs" }),
     h(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "jobs-title" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "List of jobs" },
       h(
         "table",
         { class: "plain" },

@@ -19,7 +19,7 @@ export function startVersions({ box, call, onModelChange }) {
       h("p", { class: "note", text: "Pick one to read its card, two to compare them." }),
       h(
         "div",
-        { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "versions-title" },
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": "List of versions" },
         h(
           "table",
           { class: "plain" },
