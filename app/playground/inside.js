@@ -131,7 +131,7 @@ function makeHeatmap(state, readOut) {
 
   return {
     show(positions, weights, low, high) {
-      const digits = digitsFor(high - low);
+      const digits = Math.min(4, digitsFor(high - low)); // more would not fit; the read-out has all
       rows.forEach(({ letter, cells }, row) => {
         const name = positions?.[row] || "·";
         letter.textContent = columns[row].textContent = name;

@@ -1,6 +1,5 @@
 // Training jobs: the one that is watched, live, and the list of all of them.
 
-import { ask } from "./api.js";
 import { FLOOR, makeCurve } from "./curve.js";
 import { duration, h, moment, percent, thousands } from "./dom.js";
 import { follow } from "./stream.js";
@@ -63,7 +62,7 @@ export function startJobs({ box, call, token, signal, onEnd, onLock }) {
   async function more() {
     try {
       const { search } = new URL(next); // the page's own address may differ from the service's
-      const page = await ask(`train${search}`, { token });
+      const page = await call(`train${search}`);
       next = page.next;
       list.append(page.jobs, Boolean(next));
     } catch (problem) {

@@ -128,7 +128,7 @@ function makeSlots() {
   };
 }
 
-/** What was asked and answered, the newest first; each can be asked again. */
+/** What was asked and answered, the newest last, as in a chat; each can be asked again. */
 function startHistory(again) {
   const list = byId("history");
   let last = null;
@@ -145,9 +145,9 @@ function startHistory(again) {
       const isTyping =
         last && !temperature && !last.temperature && Date.now() - last.at < TYPING_MS &&
         query !== last.query && (query.startsWith(last.query) || last.query.startsWith(query));
-      if (isTyping) list.firstElementChild.remove();
+      if (isTyping) list.lastElementChild.remove();
       const how = temperature ? `temperature ${temperature}, seed ${seed}` : "";
-      list.prepend(
+      list.append(
         h(
           "li",
           {},
@@ -161,7 +161,8 @@ function startHistory(again) {
           ),
         ),
       );
-      while (list.children.length > MAX_HISTORY) list.lastElementChild.remove();
+      while (list.children.length > MAX_HISTORY) list.firstElementChild.remove();
+      list.scrollTop = list.scrollHeight;
       last = { key, query, temperature, at: Date.now() };
     },
   };

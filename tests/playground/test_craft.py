@@ -21,7 +21,10 @@ PHONE = {"width": 360, "height": 740}
 WATCH_SHIFTS = """
 window.shift = 0;
 new PerformanceObserver(list => {
-  for (const entry of list.getEntries()) window.shift += entry.value;
+  for (const entry of list.getEntries()) {
+    window.shift += entry.value;
+    window.shifted = entry.sources.map(source => source.node?.id || source.node?.className);
+  }
 }).observe({type: "layout-shift", buffered: true});
 """
 
@@ -104,7 +107,7 @@ def test_nothing_moves_while_one_types(service: Service, open_playground: OpenPl
             playground.query.fill(text)
             playground.page.wait_for_timeout(150)
         expect(playground.message).to_contain_text("xyzzy →")
-        assert playground.page.evaluate("shift") == before
+        assert playground.page.evaluate("shift") == before, playground.page.evaluate("shifted")
 
 
 def test_everything_can_be_done_by_keyboard_alone(

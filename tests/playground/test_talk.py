@@ -120,8 +120,8 @@ def test_the_session_is_remembered_and_can_be_asked_again(
     playground.expect_answer("Zebra", str(service.transform("Zebra")["response"]))
     history = playground.page.locator("#history button")
     expect(history).to_have_count(2)
-    expect(history.nth(0)).to_contain_text("Zebra → ")
-    history.nth(1).click()
+    expect(history.nth(1)).to_contain_text("Zebra → ")
+    history.nth(0).click()
     playground.expect_answer("MeM", first)
     expect(playground.query).to_be_focused()
     playground.page.get_by_role("button", name="Clear").click()
@@ -193,7 +193,7 @@ def test_rolling_again_samples_with_a_seed_that_gives_the_same_answer_elsewhere(
         playground.expect_answer("HELLO", answer)
         answers.add(answer)
     assert len(answers) > 1
-    expect(playground.page.locator("#history small").first).to_contain_text("temperature 1, seed")
+    expect(playground.page.locator("#history small").last).to_contain_text("temperature 1, seed")
 
 
 def test_the_temperature_slider_changes_the_odds_that_are_marked_and_the_answer(
