@@ -8,11 +8,16 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import Watch, open_browser
 
+TIMEOUT_MS = 30_000
+"""Only ever waited for on a machine that is busy with much else."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=TIMEOUT_MS)
     with open_browser() as opened:
         yield opened
+    expect.set_options(timeout=None)
 
 
 @dataclass
@@ -61,7 +66,7 @@ def open_playground(browser: Browser) -> Iterator[OpenPlayground]:
         page = browser.new_context(
             **({"viewport": {"width": 1280, "height": 900}} | context)
         ).new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(TIMEOUT_MS)
         playground = Playground(page, Watch(page), url)
         opened.append(playground)
         playground.open(view)
