@@ -33,8 +33,7 @@ export function makeCurve(box, tableBox) {
       epochs.map(({ epoch }) => epoch),
       epochs.map(({ loss }) => loss),
       epochs.map(({ validation }) => validation.excess_nll + FLOOR),
-      epochs.map(() => FLOOR),
-      epochs.map(({ validation }) => validation.rule_accuracy * 100),
+        epochs.map(({ validation }) => validation.rule_accuracy * 100),
     ];
   }
 
@@ -87,6 +86,7 @@ export function makeCurve(box, tableBox) {
 
 function options(box, numEpochs) {
   const [muted, line] = [colour("muted"), colour("line")];
+  const points = { fill: colour("surface") };
   const axis = { stroke: muted, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
   return {
     width: box.clientWidth,
@@ -112,12 +112,26 @@ function options(box, numEpochs) {
     ],
     series: [
       {},
-      { stroke: colour("accent"), width: 2 },
-      { stroke: colour("lower"), width: 2 },
-      { stroke: muted, width: 2, dash: [6, 5], points: { show: false } },
-      { scale: "share", stroke: colour("good"), width: 2 },
+      { stroke: colour("accent"), width: 2, points },
+      { stroke: colour("lower"), width: 2, points },
+      { scale: "share", stroke: colour("good"), width: 2, points },
     ],
+    hooks: { drawAxes: [(plot) => drawFloor(plot, muted)] },
   };
+}
+
+/** The floor, from the first epoch to the last: where the curves are heading. */
+function drawFloor({ ctx: context, bbox, valToPos }, stroke) {
+  const y = valToPos(FLOOR, "y", true);
+  context.save();
+  context.strokeStyle = stroke;
+  context.lineWidth = 2 * devicePixelRatio;
+  context.setLineDash([6 * devicePixelRatio, 5 * devicePixelRatio]);
+  context.beginPath();
+  context.moveTo(bbox.left, y);
+  context.lineTo(bbox.left + bbox.width, y);
+  context.stroke();
+  context.restore();
 }
 
 function summary(epochs) {

@@ -13,9 +13,11 @@ const think = startThink({ onDice: () => talk.request() });
 const explain = lastOnly((signal, query) =>
   ask("explain", { method: "POST", body: { query }, signal }),
 );
+let again = 0; // the timer of another try
 let explained = { query: null, version: null }; // what is shown now
 
 async function explainQuery(query) {
+  clearTimeout(again);
   try {
     const found = await explain(query);
     if (!found) return;
@@ -25,7 +27,10 @@ async function explainQuery(query) {
   } catch (problem) {
     explained = { query: null, version: null };
     think.show(null);
-    inside.fail(problem); // the next answer of /transform asks again
+    inside.fail(problem);
+    if (problem.isPassing) {
+      again = setTimeout(() => explainQuery(query), (problem.retryAfter ?? 1) * 1000);
+    }
   }
 }
 
@@ -33,6 +38,7 @@ const talk = startTalk({
   dice: think.dice,
   onQuery(query) {
     if (query === null) {
+      clearTimeout(again);
       explain.cancel();
       explained = { query: null, version: null };
       think.show(null);

@@ -94,6 +94,27 @@ def test_a_bad_query_empties_the_map(service: Service, open_playground: OpenPlay
     expect(cells.first).to_be_empty()
 
 
+def test_an_explanation_that_is_refused_for_now_is_asked_for_again(
+    service: Service, open_playground: OpenPlayground
+) -> None:
+    playground = open_playground(service.url)
+    playground.watch.expected.append("status of 503")
+    playground.page.route(
+        "**/explain",
+        lambda route: route.fulfill(
+            status=503,
+            json={"title": "Service Unavailable", "detail": "4 explanations are being made"},
+            headers={"Content-Type": "application/problem+json", "Retry-After": "1"},
+        ),
+        times=1,
+    )
+    playground.query.fill("Later")
+    evenness = playground.page.locator("#evenness")
+    expect(evenness).to_have_text("Service Unavailable (503): 4 explanations are being made")
+    expect(evenness).to_contain_text("Practically even")
+    expect(playground.page.locator("#heatmap td[tabindex]").first).not_to_be_empty()
+
+
 def test_the_card_says_what_is_measured_and_proven(
     service: Service, open_playground: OpenPlayground
 ) -> None:
