@@ -1,6 +1,7 @@
 """The application: load the model once, serve, drain."""
 
 import asyncio
+import logging
 import signal
 import threading
 import time
@@ -25,12 +26,15 @@ from app.problems import install_problem_handlers
 from app.routes import docs, explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
 from app.security.binding import own_names
+from app.security.disclosure import redactor
 from app.security.gate import Gate
 from app.security.headers import SecurityHeaders
 from app.security.hosts import HostRule, split_origins
 from app.security.token import AdminGuard, read_or_create_token
 from app.server import Lifecycle
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Menny is a tiny Transformer with attitude: you say up to five letters, she answers with as many
@@ -88,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
+    app.state.redact = redactor(settings)
     for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
     install_problem_handlers(app)
@@ -143,4 +148,5 @@ def _admin_guard(settings: Settings) -> AdminGuard | StateUnavailableError:
     try:
         return AdminGuard(read_or_create_token(settings.state_dir))
     except StateUnavailableError as error:
+        logger.error("nobody is let in to /train and /models: %s", error)
         return error

@@ -1,6 +1,7 @@
 """Errors into HTTP, all of them here: RFC 9457 problem documents."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -85,8 +86,13 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 
 
 _MEANING = {
-    HTTPStatus.BAD_REQUEST: "The body is not JSON",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json",
+    HTTPStatus.BAD_REQUEST: "The body is not JSON, or the request is not HTTP with one Host",
+    HTTPStatus.FORBIDDEN: "A page of another origin may change nothing here",
+    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json, as it is",
+    HTTPStatus.MISDIRECTED_REQUEST: "The Host header names another host",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers are too large",
     HTTPStatus.UNAUTHORIZED: "The admin token is missing or wrong",
     HTTPStatus.NOT_FOUND: "There is no such job or version",
     HTTPStatus.CONFLICT: "What is asked for doesn't go with how things are",
@@ -94,7 +100,7 @@ _MEANING = {
     HTTPStatus.TOO_MANY_REQUESTS: "There were too many wrong admin tokens",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service has failed; its log says more",
     HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, no place in the "
-    "queue or no database; with Retry-After it is worth trying again",
+    "queue, no database or no connection left; with Retry-After it is worth trying again",
     HTTPStatus.GATEWAY_TIMEOUT: "There was no answer in time",
 }
 
@@ -104,6 +110,18 @@ BODY_PROBLEMS = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 """What can be wrong with any JSON body."""
+
+REQUEST_PROBLEMS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.MISDIRECTED_REQUEST,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""What can be wrong with any request, or with the service."""
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -121,6 +139,7 @@ def install_problem_handlers(app: FastAPI) -> None:
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
+            _document_request_problems(document)
             schemas.pop("HTTPValidationError", None)  # FastAPI's own, which is never sent here
             schemas.pop("ValidationError", None)
         assert app.openapi_schema is not None  # noqa: S101 - generate() has just set it
@@ -129,13 +148,23 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _document_request_problems(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            statuses = REQUEST_PROBLEMS + ((HTTPStatus.FORBIDDEN,) if method != "get" else ())
+            for status, response in problem_responses(*statuses).items():
+                known = operation["responses"].setdefault(str(status), response)
+                known["content"] |= response["content"]
+
+
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     first, *_ = found = error.errors()
     if first["type"] == "json_invalid":
+        position = first["loc"][-1]
+        where = f" at character {position}" if position >= 0 else ""
         return problem(
-            HTTPStatus.BAD_REQUEST,
-            f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}",
+            HTTPStatus.BAD_REQUEST, f"the body is not JSON: {first['ctx']['error']}{where}"
         )
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = content_type == "application/json" or content_type.endswith("+json")
@@ -158,7 +187,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     parts = (str(part)[:100].replace("~", "~0").replace("/", "~1") for part in location[1:])
-    return "/".join(["#", *parts])
+    pointer = "/".join(["#", *parts])
+    return pointer.encode(errors="replace").decode()  # a lone surrogate can't be sent
 
 
 def _detail(error: dict[str, Any]) -> str:
@@ -181,22 +211,34 @@ def _detail(error: dict[str, Any]) -> str:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    headers = dict(error.headers or {})
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             detail = "there is nothing here; /docs shows what there is"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another method")
+            allowed = _allowed_at(request) or (error.headers or {}).get("Allow", "another method")
+            headers["Allow"] = allowed
             detail = f"{request.method} does nothing here; use {allowed}"
         case _:
             detail = str(error.detail)
-    return problem(error.status_code, detail, headers=dict(error.headers or {}))
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _allowed_at(request: Request) -> str:
+    """Every method of a path; Starlette names those of one route, and each route has one."""
+    for template, operations in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), request.url.path):
+            return ", ".join(sorted(method.upper() for method in operations))
+    return ""
 
 
 async def _on_menny_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
-    return problem(status, str(error), headers=_headers_of(error))
+    detail = request.app.state.redact(str(error))
+    logger.debug("%s", error)  # with its paths, which are nothing for a client
+    return problem(status, detail, headers=_headers_of(error))
 
 
 def _headers_of(error: Exception) -> dict[str, str] | None:
@@ -213,5 +255,9 @@ def _headers_of(error: Exception) -> dict[str, str] | None:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    # Starlette logs the traceback; the client learns nothing of it.
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong in the service")
+    # uvicorn logs the traceback, and closes the connection; the client learns nothing of it.
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "something went wrong in the service",
+        headers={"Connection": "close"},
+    )

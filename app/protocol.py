@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.problems import problem
+from app.security.gate import too_large
 from app.security.headers import add_security_headers
 from app.settings import Settings
 
@@ -62,8 +63,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._real = transport
         # uvicorn closes what it has answered. Where the client is still sending, the kernel would
-        # then reset the connection, and the client might lose the answer: see _close.
-        self.transport = cast("asyncio.Transport", _Closing(transport, self._close))
+        # then reset the connection, and the client might lose the answer: see close().
+        self.transport = cast("asyncio.Transport", _Closing(transport, self))
         self._owed = _Owed.HEADERS
         self._since = self.loop.time()
         self._unsent_since: float | None = None
@@ -122,7 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """It is answered."""
         super().on_response_complete()
         if self._owed is _Owed.BODY:
-            self._close()  # what it still sends is of no use
+            self.close()  # what it still sends is of no use
         elif self._owed is _Owed.NOTHING:
             self._owed = _Owed.HEADERS
             self._since = self.loop.time()
@@ -168,7 +169,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 )
         elif self._pending > limits.max_header_bytes + _CHUNK_OVERHEAD * limits.max_body_bytes:
             # The application counts bodies; this is about chunks' extensions and trailers.
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large(limits.max_body_bytes))
 
     def _headers_too_large(self) -> "_TooLargeError":
         return _TooLargeError(
@@ -230,9 +231,13 @@ class LimitedProtocol(HttpToolsProtocol):
         add_security_headers(raw)
         lines = b"".join(b"%b: %b\r\n" % pair for pair in raw)
         self._real.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body))
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def is_closing(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self._lingers or self._real.is_closing()
+
+    def close(self) -> None:
         """Close; while the client is still sending, say so first and give it time to see it."""
         if self._real.is_closing():
             return
@@ -246,13 +251,18 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 class _Closing:
-    """A transport with another way of closing; uvicorn needs no more of it than this."""
+    """A transport that is closed in another way; uvicorn needs no more of it than this."""
 
-    def __init__(self, transport: asyncio.Transport, close: Any) -> None:
-        self.write = transport.write
-        self.is_closing = transport.is_closing
+    def __init__(self, transport: asyncio.Transport, connection: LimitedProtocol) -> None:
+        self._transport = transport
         self.get_extra_info = transport.get_extra_info
-        self.close = close
+        self.is_closing = connection.is_closing
+        self.close = connection.close
+
+    def write(self, data: bytes) -> None:
+        """Nobody is there to read what is written after the end."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class _TooLargeError(Exception):

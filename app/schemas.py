@@ -68,7 +68,7 @@ class TransformRequest(BaseModel):
     seed: int | None = Field(
         None,
         ge=0,
-        lt=2**63,
+        le=2**53 - 1,  # larger numbers are not the same to every reader of JSON (RFC 8259, 6)
         strict=True,
         description="with a temperature: the same seed gives the same answer",
     )

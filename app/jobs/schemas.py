@@ -59,12 +59,24 @@ class JobRequest(BaseModel):
     )
 
     recipe: Recipe = Field(Recipe.DEFAULT, description="what to start from")
-    num_samples: int | None = Field(None, ge=5, le=100_000, description="queries an epoch draws")
-    num_epochs: int | None = Field(None, ge=1, le=1_000, description="passes over the data")
-    batch_size: int | None = Field(None, ge=1, le=1_024, description="queries in a step")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Adam's peak learning rate")
-    seed: int | None = Field(None, ge=0, lt=2**32, description="of the data and first weights")
-    resample: bool | None = Field(None, description="draw the training part anew each epoch")
+    num_samples: int | None = Field(
+        None, strict=True, ge=5, le=100_000, description="queries an epoch draws"
+    )
+    num_epochs: int | None = Field(
+        None, strict=True, ge=1, le=1_000, description="passes over the data"
+    )
+    batch_size: int | None = Field(
+        None, strict=True, ge=1, le=1_024, description="queries in a step"
+    )
+    learning_rate: float | None = Field(
+        None, strict=True, gt=0, le=1, description="Adam's peak learning rate"
+    )
+    seed: int | None = Field(
+        None, strict=True, ge=0, lt=2**32, description="of the data and first weights"
+    )
+    resample: bool | None = Field(
+        None, strict=True, description="draw the training part anew each epoch"
+    )
     promote: Promote = Field(
         Promote.IF_BETTER,
         description="put the new version in if it passes the gate, never, or whatever it is like",

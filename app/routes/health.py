@@ -30,20 +30,23 @@ async def health(
     if engine.info is None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(
-            status="unavailable", reason=engine.fault, uptime_seconds=uptime, note=retraining.note
+            status="unavailable",
+            reason=_redacted(request, engine.fault),
+            uptime_seconds=uptime,
+            note=_redacted(request, retraining.note),
         )
     if lifecycle.is_draining:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     card = engine.info.card
     return Health(
         status="draining" if lifecycle.is_draining else "ok",
-        reason=engine.fault,
+        reason=_redacted(request, engine.fault),
         model_version=engine.info.version,
         rule_accuracy=card.metrics.rule_accuracy if card else None,
         proven=card is not None and card.proves(engine.info.version),
         device=engine.info.device,
         uptime_seconds=uptime,
-        note=retraining.note,
+        note=_redacted(request, retraining.note),
     )
 
 
@@ -51,3 +54,7 @@ async def health(
 async def live() -> Live:
     """200 as long as the process can answer at all, model or not."""
     return Live()
+
+
+def _redacted(request: Request, text: str | None) -> str | None:
+    return text and str(request.app.state.redact(text))

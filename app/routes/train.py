@@ -20,12 +20,14 @@ from app.jobs.store import Store
 from app.problems import BODY_PROBLEMS, problem_responses
 from app.schemas import JobPage
 from app.server import Lifecycle
+from app.strict_json import StrictRoute
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix="/train",
     tags=["retraining"],
+    route_class=StrictRoute,
     dependencies=[AdminOnly],
     responses=problem_responses(
         HTTPStatus.UNAUTHORIZED,
@@ -41,7 +43,7 @@ HEARTBEAT_S = 0.8
 END = "end"
 """The last event, and its id."""
 
-JobId = Annotated[int, Path(ge=1, lt=2**63, description="the job's number")]
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="the job's number")]
 
 
 @router.post(
@@ -68,7 +70,7 @@ def list_jobs(
     store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 20,
     before: Annotated[
-        int | None, Query(ge=1, lt=2**63, description="only those with a smaller number")
+        int | None, Query(ge=1, le=2**63 - 1, description="only those with a smaller number")
     ] = None,
 ) -> JobPage:
     """The newest first, a page at a time."""

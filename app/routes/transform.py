@@ -9,8 +9,9 @@ from app.inference.decoding import Prompt
 from app.inference.responder import WaitForDisconnect
 from app.problems import BODY_PROBLEMS, problem_responses
 from app.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
+from app.strict_json import StrictRoute
 
-router = APIRouter(tags=["transform"])
+router = APIRouter(tags=["transform"], route_class=StrictRoute)
 
 PROBLEMS = problem_responses(
     *BODY_PROBLEMS,

@@ -86,7 +86,7 @@ class Gate:
         if length is not None and int(length) > self._max_body_bytes:
             return problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                self._too_large,
+                too_large(self._max_body_bytes),
                 headers={"Connection": "close"},
             )
         return None
@@ -101,12 +101,15 @@ class Gate:
             received += len(message.get("body", b""))
             if received > self._max_body_bytes:
                 raise HTTPException(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large, {"Connection": "close"}
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    too_large(self._max_body_bytes),
+                    {"Connection": "close"},
                 )
             return message
 
         return counted
 
-    @property
-    def _too_large(self) -> str:
-        return f"the body is larger than {self._max_body_bytes:,} bytes; send less"
+
+def too_large(max_body_bytes: int) -> str:
+    """What is wrong with a body that is, and what would be right."""
+    return f"the body is larger than {max_body_bytes:,} bytes; send less"

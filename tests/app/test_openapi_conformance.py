@@ -1,0 +1,68 @@
+"""The whole OpenAPI document against a running service: every check that schemathesis has."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.retraining import TOKEN, admin_of, retrainable_service
+from tests.service import clean_environment
+
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+def run_schemathesis(url: str, folder: Path, *options: str) -> str:
+    """Its report; fails unless it has found nothing."""
+    done = subprocess.run(
+        [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{url}/openapi.json", "--checks", "all"]
+        + ["--mode", "all", "--generation-deterministic", "--continue-on-failure", "--no-color"]
+        + ["--warnings", "off", "--workers", "4", "--max-time", "60", *options],
+        env=clean_environment(),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+    assert "Tested: 14" in done.stdout or re.search(r"Operations:\s+14 selected", done.stdout)
+    return done.stdout
+
+
+# A job is stopped after a second: what is asked for is whether answers are as documented.
+QUICK = {"MENNY_TRAINING_TIMEOUT_S": "1"}
+
+
+def test_every_answer_is_as_documented_and_no_request_makes_it_fail(tmp_path: Path) -> None:
+    with retrainable_service(tmp_path / "state", **QUICK) as service:
+        report = run_schemathesis(
+            service.url, tmp_path, "-n", "2", "-H", f"Authorization: Bearer {TOKEN}"
+        )
+        for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
+            assert f"✅ {phase}" in report
+        with admin_of(service) as admin:
+            assert admin.get("/train").json()["jobs"], "it has started no job"
+        assert "Traceback" not in service.log
+
+
+def test_so_it_is_without_the_token_and_nothing_happens(tmp_path: Path) -> None:
+    with retrainable_service(tmp_path / "state", **QUICK) as service:
+        run_schemathesis(service.url, tmp_path, "-n", "2", "--phases", "coverage")
+        with admin_of(service) as admin:
+            assert admin.get("/train").json()["jobs"] == []
+        assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize("path", ["/train", "/train/1", "/models/shipped", "/transform", "/health"])
+def test_the_methods_that_405_names_are_those_of_the_document(service, path: str) -> None:
+    document = service.client.get("/openapi.json").json()["paths"]
+    template = path.replace("/1", "/{job_id}").replace("shipped", "{version}")
+    response = service.client.request("PATCH", path)
+    assert response.status_code == 405
+    allowed = response.headers["allow"]
+    assert allowed == ", ".join(sorted(method.upper() for method in document[template]))
+    assert f"use {allowed}" in response.json()["detail"]
