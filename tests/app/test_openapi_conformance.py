@@ -18,8 +18,11 @@ def run_schemathesis(url: str, folder: Path, *options: str) -> str:
     """Its report; fails unless it has found nothing."""
     done = subprocess.run(
         [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{url}/openapi.json", "--checks", "all"]
+        # DELETE /train/{job_id} cancels a job, which is still there to be looked at; that a deleted
+        # version is gone is tested with the rest of retraining.
+        + ["--exclude-checks", "use_after_free", "--request-timeout", "60"]
         + ["--mode", "all", "--generation-deterministic", "--continue-on-failure", "--no-color"]
-        + ["--warnings", "off", "--workers", "4", "--max-time", "60", *options],
+        + ["--warnings", "off", "--workers", "1", "--max-time", "60", *options],
         env=clean_environment(),
         cwd=folder,
         stdin=subprocess.DEVNULL,
