@@ -1,13 +1,14 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow lint format lock weights verify pictures bench fuzz soak clean
+.PHONY: help serve test test-slow lint format lock weights verify pictures screenshot bench fuzz \
+	soak clean
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := .venv/bin
 
 help:  ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 serve: .venv/.serve  ## install if need be, then serve on http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/menny serve --host $(HOST) --port $(PORT)
@@ -43,6 +44,11 @@ pictures: .venv/.dev  ## draw the pictures in docs/images anew (minutes)
 	$(BIN)/menny train --recipe book --out build/book.npz --plot docs/images/training-book.png
 	$(BIN)/menny evaluate --plot docs/images/answers.png
 	$(BIN)/menny evaluate --weights build/book.npz --plot docs/images/answers-book.png
+
+screenshot: .venv/.dev  ## take the picture of the playground in docs/images anew (needs chromium)
+	$(BIN)/pytest -q tests/playground/test_craft.py -k picture
+	cp build/playground/light.png docs/images/playground.png
+	cp build/playground/dark.png docs/images/playground-dark.png
 
 # One resolution for every platform; hashes, but no addresses of any registry.
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
@@ -25,7 +24,7 @@ from app.jobs.retraining import Retraining
 from app.metrics import Metrics
 from app.observability import RequestObserver
 from app.problems import install_problem_handlers, on_bug, on_menny_error
-from app.routes import docs, health, models, train, transform
+from app.routes import docs, explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
 from app.security.binding import own_names
 from app.security.disclosure import redactor
@@ -95,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
     app.state.redact = redactor(settings)
-    for module in (transform, train, models, health, metrics_route, docs):
+    for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
     install_problem_handlers(app)
     origins = split_origins(settings.cors_origins)
@@ -118,10 +117,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
 
     _wrap(app, wrap)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
 
     return app
 

@@ -1,7 +1,9 @@
 """The wire contract: what goes in and out as JSON."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,7 +19,8 @@ from app.inference.decoding import Prompt
 from app.inference.model import Answer
 from app.jobs.schemas import Job, Version
 from training.errors import VocabularyError
-from training.vocabulary import MAX_QUERY_LENGTH, check_query
+from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, check_query
+from training.weights import ModelCard
 
 MAX_QUERIES = 1024
 """In one request."""
@@ -141,6 +144,109 @@ class BatchResponse(BaseModel):
     """Menny's answers."""
 
     answers: list[TransformResponse] = Field(description="in the order of the queries")
+
+
+class ExplainRequest(BaseModel):
+    """A query to look inside with."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
+
+    query: Query
+
+
+AttentionWeights = Annotated[
+    list[list[list[list[float]]]],
+    Field(description="[layer][head][row][column]: how much the row looks at the column"),
+]
+
+
+class Attention(BaseModel):
+    """The attention weights of the forward pass, to six decimals; each row sums to 1."""
+
+    encoder: AttentionWeights = Field(description="the encoder's look at the query")
+    decoder: AttentionWeights = Field(description="the decoder's look at the query")
+    cross: AttentionWeights = Field(
+        description="the decoder's look (rows) at what the encoder made of the query (columns)"
+    )
+
+
+class ExplainResponse(BaseModel):
+    """What happens inside Menny while she answers."""
+
+    model_config = ConfigDict(
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "a",
+                    "response": "U",
+                    "model_version": "0123456789ab",
+                    "positions": ["a", "", "", "", ""],
+                    "alphabet": ALPHABET,
+                    "distribution": [[0.2 * (letter in "AEIOU") for letter in ALPHABET]],
+                    "attention": {
+                        name: [[[[0.2] * MAX_QUERY_LENGTH]]]
+                        for name in ("encoder", "decoder", "cross")
+                    },
+                }
+            ]
+        },
+    )
+
+    query: str = Field(description="the query, as it was sent")
+    response: str = Field(description="what /transform answers at temperature 0")
+    model_version: str = Field(description="the version of the model that answered")
+    positions: list[str] = Field(
+        description="the rows and columns of `attention`: the query's letters, then an empty "
+        "string for each empty position. The model has no mask: she looks at those as well"
+    )
+    alphabet: str = Field(description="the columns of `distribution`")
+    distribution: list[list[float]] = Field(
+        description="for each letter of the query the probabilities of all letters at temperature "
+        "1, to six decimals"
+    )
+    attention: Attention
+
+    @classmethod
+    def of(cls, query: str, answer: Answer) -> Self:
+        """The answer to a query and its explanation, on the wire."""
+        assert answer.explanation is not None  # noqa: S101 - it was asked for
+        assert answer.distribution is not None  # noqa: S101
+        explanation = answer.explanation
+        return cls(
+            query=query,
+            response=answer.response,
+            model_version=answer.model_version,
+            positions=list(query) + [""] * (MAX_QUERY_LENGTH - len(query)),
+            alphabet=ALPHABET,
+            distribution=_rounded(answer.distribution),
+            attention=Attention(
+                encoder=_rounded(explanation.encoder),
+                decoder=_rounded(explanation.decoder),
+                cross=_rounded(explanation.cross),
+            ),
+        )
+
+
+def _rounded(values: npt.NDArray[np.floating]) -> Any:
+    """Nested lists of numbers short enough to read; float64, so that JSON shows no more digits."""
+    return values.astype(np.float64).round(6).tolist()
+
+
+class ServedModelCard(BaseModel):
+    """What there is to know of the model that answers."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str = Field(description="the version of the model that answers")
+    device: str = Field(description="where MLX computes: cpu or gpu")
+    proven: bool = Field(
+        description="whether this very model was checked on every query that exists and keeps the "
+        "rule (`menny verify`)"
+    )
+    card: ModelCard | None = Field(
+        description="where it comes from and what was measured of it; null for a file without one"
+    )
 
 
 class Health(BaseModel):

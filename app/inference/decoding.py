@@ -14,6 +14,7 @@ import numpy.typing as npt
 from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, VOCABULARY_SIZE
 
 Logits = npt.NDArray[np.float32]
+Probabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ class Prompt:
     """The same seed gives the same sample."""
     candidates: int = 0
     """How many of the likeliest letters to show for each position."""
+    explain: bool = False
+    """Show the attention weights and the distribution over all letters, too."""
 
     @property
     def is_special(self) -> bool:
         """Whether its answer is more than the likeliest letters."""
-        return bool(self.temperature or self.candidates)
+        return bool(self.temperature or self.candidates or self.explain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,16 @@ def draw_noise(prompt: Prompt) -> Logits | float:
     return noise.astype(np.float32)
 
 
+def softmax(logits: Logits) -> Probabilities:
+    """Logits (..., V) to probabilities (..., V)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: Probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
 def likeliest(logits: Logits, length: int, count: int) -> list[list[Candidate]]:
     """The `count` likeliest letters of the first `length` positions, likeliest first."""
-    shifted = logits[:length].astype(np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=-1, keepdims=True)  # (length, V)
+    probabilities = softmax(logits[:length])  # (length, V)
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :count]
     return [
         [Candidate(ALPHABET[letter], float(probabilities[position, letter])) for letter in letters]

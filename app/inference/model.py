@@ -16,7 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.inference.decoding import Candidate, Logits, Prompt, draw_noise, likeliest, pick
+from app.inference.decoding import (
+    Candidate,
+    Logits,
+    Probabilities,
+    Prompt,
+    draw_noise,
+    likeliest,
+    pick,
+    softmax,
+)
+from app.inference.explanation import Explainer, Explanation
 from app.inference.graph import FusedMenny
 from training.backend import mx
 from training.dataset import generate_queries
@@ -54,6 +64,9 @@ class Answer:
     response: str
     model_version: str
     candidates: list[list[Candidate]] | None = None
+    distribution: Probabilities | None = None
+    """Over all letters, for each position of the query: (len(query), V)."""
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class ServedModel:
         with np.errstate(all="ignore"):  # what overflows is refused
             self._forward, is_fused = _choose_forward(weights, probes)
             spread = self._measure_spread(probes)
+        self._explain = Explainer(weights.parameters)
         self._doubtful_margin = 2 * SAFETY_FACTOR * max(spread, MIN_SPREAD)
         device = str(mx.default_device().type).removeprefix("DeviceType.")
         self.info = ModelInfo(weights.version, weights.card, device, is_fused)
@@ -118,17 +132,21 @@ class ServedModel:
         return decode_batch(np.where(letters == PADDING, PADDING, best).astype(np.int8))
 
     def _answer_specially(self, prompt: Prompt, letters: Letters, logits: Logits) -> Answer:
-        """Answer a prompt that samples or asks for candidates: letters (L,), logits (L, V)."""
+        """Answer a prompt that asks for more than letters: letters (L,), logits (L, V)."""
         length = len(prompt.query)
         noise = draw_noise(prompt)  # (L, V)
         best, margins = pick(logits + noise)
-        candidates = None
-        if prompt.candidates or margins[:length].min() < self._doubtful_margin:
+        is_doubtful = margins[:length].min() < self._doubtful_margin
+        if prompt.candidates or prompt.explain or is_doubtful:
             logits = self._canonical_logits(letters)
             best, _ = pick(logits + noise)
-        if prompt.candidates:
-            candidates = likeliest(logits, length, prompt.candidates)
-        return Answer(decode(best[:length].tolist()), self.info.version, candidates)
+        return Answer(
+            decode(best[:length].tolist()),
+            self.info.version,
+            candidates=likeliest(logits, length, prompt.candidates) if prompt.candidates else None,
+            distribution=softmax(logits[:length]) if prompt.explain else None,
+            explanation=self._explain(letters) if prompt.explain else None,
+        )
 
     def _measure_spread(self, probes: Letters) -> float:
         """The largest difference that a batch's size and a place in it make to a logit."""

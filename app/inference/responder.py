@@ -5,12 +5,15 @@ from collections.abc import Callable, Coroutine, Sequence
 
 from cachetools import LRUCache
 
-from app.errors import DeadlineError, DisconnectedError
+from app.errors import DeadlineError, DisconnectedError, OverloadedError
 from app.inference.batcher import Batcher, Work
 from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer
 from app.metrics import Metrics
+
+MAX_EXPLANATIONS = 4
+"""At once: an explanation costs the engine as much as a small batch, and batches go first."""
 
 WaitForDisconnect = Callable[[], Coroutine[None, None, None]]
 
@@ -31,6 +34,7 @@ class Responder:
         self._batcher = batcher
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._num_explanations = 0
         self._cache: LRUCache[tuple[str, str], Answer] | None = (
             LRUCache(cache_size) if cache_size else None
         )
@@ -68,6 +72,20 @@ class Responder:
         complete = [answer or next(fresh) for answer in answers]
         self._remember(prompts, complete)
         return complete
+
+    async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
+        """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
+        if self._num_explanations >= MAX_EXPLANATIONS:
+            raise OverloadedError(
+                f"{MAX_EXPLANATIONS} explanations are being made, and there is no place for "
+                "another; try again in a moment"
+            )
+        self._num_explanations += 1
+        try:
+            (answer,) = await self.respond([Prompt(query, explain=True)], wait_for_disconnect)
+        finally:
+            self._num_explanations -= 1
+        return answer
 
     def _cached(self, prompt: Prompt) -> Answer | None:
         if self._cache is None or prompt.is_special or not self._engine.info:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from training.config import Recipe, TrainingConfig, recipe_config
+from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.evaluation import Metrics
 from training.weights import ModelCard
 
@@ -52,7 +52,10 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         allow_inf_nan=False,
-        json_schema_extra={"examples": [{}, {"seed": 7, "promote": "never"}]},
+        json_schema_extra={
+            "examples": [{}, {"seed": 7, "promote": "never"}],
+            "x-recipes": {name.value: RECIPES[name].model_dump(mode="json") for name in Recipe},
+        },
     )
 
     recipe: Recipe = Field(Recipe.DEFAULT, description="what to start from")

@@ -35,7 +35,7 @@ async def transform(
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
-    (answer,) = await responder.respond([body.to_prompt()], _disconnect_of(request))
+    (answer,) = await responder.respond([body.to_prompt()], disconnect_of(request))
     return TransformResponse.of(body.query, answer)
 
 
@@ -53,7 +53,7 @@ async def transform_batch(
     Each gets the very answer that it gets alone.
     """
     prompts = [Prompt(query) for query in body.queries]
-    answers = await responder.respond(prompts, _disconnect_of(request))
+    answers = await responder.respond(prompts, disconnect_of(request))
     return BatchResponse(
         answers=[
             TransformResponse.of(query, answer)
@@ -62,7 +62,9 @@ async def transform_batch(
     )
 
 
-def _disconnect_of(request: Request) -> WaitForDisconnect:
+def disconnect_of(request: Request) -> WaitForDisconnect:
+    """What waits until the caller of this request has gone."""
+
     async def wait() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass

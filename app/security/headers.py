@@ -1,5 +1,7 @@
 """What every answer tells a browser to refuse."""
 
+from http import HTTPStatus
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGE_POLICY = (
@@ -11,6 +13,8 @@ PAGE_POLICY = (
 
 OTHER_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """That of everything else: should a browser ever take it for a page, it can do nothing."""
+
+NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 _COMMON = {
     "X-Content-Type-Options": "nosniff",
@@ -43,7 +47,9 @@ class SecurityHeaders:
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            # A 304 has no Content-Type, and its headers replace those of the page that a browser
+            # has kept: it would lose its policy to the one of everything else.
+            if message["type"] == "http.response.start" and message["status"] != NOT_MODIFIED:
                 add_security_headers(message.setdefault("headers", []))
             await send(message)
 

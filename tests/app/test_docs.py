@@ -2,29 +2,20 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.browser import Watch, open_browser
 from tests.service import Service
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH (on Debian: apt install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with open_browser() as browser:
         yield browser.new_page()
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +26,8 @@ def document(service: Service) -> dict[str, Any]:
 def test_the_docs_page_works_with_no_request_to_any_other_host(
     service: Service, page: Page
 ) -> None:
-    requested: list[str] = []
-    errors: list[str] = []
-
-    def note(request: Request) -> None:
-        requested.append(request.url)
-
-    page.on("request", note)
-    page.on("console", lambda message: errors.append(message.text) * (message.type == "error"))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(service.url)
+    watch = Watch(page)
+    page.goto(f"{service.url}/docs")
     expect(page.get_by_role("heading", name="Menny")).to_be_visible()
 
     operation = page.locator("#operations-transform-transform_transform_post")
@@ -55,9 +38,8 @@ def test_the_docs_page_works_with_no_request_to_any_other_host(
     expect(answer).to_contain_text('"response"')
     expect(answer).to_contain_text('"MeM"')
 
-    others = [url for url in requested if not url.startswith((service.url, "data:", "blob:"))]
-    assert others == []
-    assert errors == []
+    assert watch.foreign_requests(service.url) == []
+    assert watch.unexpected_errors() == []
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

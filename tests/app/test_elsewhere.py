@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.app.test_docs import CHROMIUM
+from tests.browser import CHROMIUM
 from tests.retraining import TOKEN, admin_of, retrainable_service
 from tests.service import Service
 

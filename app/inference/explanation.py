@@ -1,0 +1,95 @@
+"""What Menny looks at: her attention weights for one query, as `POST /explain` shows them.
+
+`mx.fast.scaled_dot_product_attention` keeps its weights to itself. So the plain `training.model` is
+built once more with the served parameters, and each of its attention layers is wrapped in one that
+computes the same formula (Vaswani et al., 2017, section 3.2) step by step and writes the weights
+down: softmax(Q K^T / sqrt(D)) V. All else is the model's own code.
+
+Shapes: L = 5 positions, V = 52 letters, H = 4 heads, D = 13 dimensions each.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from app.inference.decoding import Logits
+from training.backend import mx, nn
+from training.model import build_model
+from training.vocabulary import Letters, one_hot
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happened inside while a query was answered. `row` attends to `column`, in [row, column].
+
+    Empty positions are there too: the model has no mask, and attends to them as well.
+    """
+
+    encoder: Array = field(repr=False)
+    """Self-attention of the encoder's six layers, (6, H, L, L)."""
+    decoder: Array = field(repr=False)
+    """Self-attention of the decoder's six layers, (6, H, L, L)."""
+    cross: Array = field(repr=False)
+    """From the decoder's positions (rows) to the encoder's (columns), (6, H, L, L)."""
+    logits: Logits = field(repr=False)
+    """What the pass that these weights are of ended with, (L, V)."""
+
+
+class Explainer:
+    """A second copy of a model, which keeps its attention weights.
+
+    Must be built and called on the thread that owns MLX.
+    """
+
+    def __init__(self, parameters: Mapping[str, Array]) -> None:
+        self._model = build_model(parameters)
+        transformer = self._model.transformer
+        self._encoder: list[mx.array] = []
+        self._decoder: list[mx.array] = []
+        self._cross: list[mx.array] = []
+        for layer in transformer.encoder.layers:
+            layer.attention = _RecordedAttention(layer.attention, self._encoder)
+        for layer in transformer.decoder.layers:
+            layer.self_attention = _RecordedAttention(layer.self_attention, self._decoder)
+            layer.cross_attention = _RecordedAttention(layer.cross_attention, self._cross)
+
+    def __call__(self, letters: Letters) -> Explanation:
+        """The letters (L,) of one query, `PADDING` after its end, to what happens inside."""
+        records = (self._encoder, self._decoder, self._cross)
+        try:
+            logits = self._model(mx.array(one_hot(letters[None])))
+            encoder, decoder, cross = (np.array(mx.concatenate(record)) for record in records)
+        finally:
+            for record in records:
+                record.clear()
+        return Explanation(encoder, decoder, cross, np.array(logits[0]))
+
+
+class _RecordedAttention(nn.Module):
+    """`nn.MultiHeadAttention`, but it writes its weights, (1, H, L, L), into `record`."""
+
+    def __init__(self, attention: nn.MultiHeadAttention, record: list[mx.array]) -> None:
+        super().__init__()
+        self.attention = attention
+        self._record = record
+
+    def __call__(
+        self, queries: mx.array, keys: mx.array, values: mx.array, mask: None = None
+    ) -> mx.array:
+        attention = self.attention
+        queries = self._split_heads(attention.query_proj(queries))  # (1, H, L, D)
+        keys = self._split_heads(attention.key_proj(keys))
+        values = self._split_heads(attention.value_proj(values))
+        scores = queries @ keys.swapaxes(-1, -2) / math.sqrt(queries.shape[-1])
+        weights = mx.softmax(scores, axis=-1)  # (1, H, L, L)
+        self._record.append(weights)
+        return attention.out_proj((weights @ values).swapaxes(1, 2).flatten(-2, -1))
+
+    def _split_heads(self, rows: mx.array) -> mx.array:
+        """(1, L, V) -> (1, H, L, D)."""
+        return mx.unflatten(rows, -1, (self.attention.num_heads, -1)).swapaxes(1, 2)

@@ -1,0 +1,44 @@
+"""A look inside Menny: `POST /explain` for one query, `GET /card` for the model that answers."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+
+from app.dependencies import EngineDep, ResponderDep
+from app.errors import ModelUnavailableError
+from app.problems import problem_responses
+from app.routes.transform import PROBLEMS, disconnect_of
+from app.schemas import ExplainRequest, ExplainResponse, ServedModelCard
+
+router = APIRouter(tags=["inside"])
+
+
+@router.post("/explain", summary="See Menny think", responses=PROBLEMS)
+async def explain(
+    body: ExplainRequest, request: Request, responder: ResponderDep
+) -> ExplainResponse:
+    """How she gets at her answer: all attention weights, and every letter's probability.
+
+    These are the weights of the model that answers `/transform`, computed for this query alone.
+    A few are explained at a time; when more are asked for, 503 says when to try again.
+    """
+    answer = await responder.explain(body.query, disconnect_of(request))
+    return ExplainResponse.of(body.query, answer)
+
+
+@router.get(
+    "/card",
+    summary="Her model card",
+    responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE),
+)
+async def card(engine: EngineDep) -> ServedModelCard:
+    """Where the model that answers comes from, what was measured of it and what is proven."""
+    info = engine.info
+    if info is None:
+        raise ModelUnavailableError(f"there is no model to answer: {engine.fault}")
+    return ServedModelCard(
+        model_version=info.version,
+        device=info.device,
+        proven=info.card is not None and info.card.proves(info.version),
+        card=info.card,
+    )

@@ -1,0 +1,103 @@
+"""`POST /explain` and `GET /card`: a look inside, on the wire."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from app.errors import OverloadedError
+from app.inference.batcher import Batcher
+from app.inference.engine import Engine
+from app.inference.responder import MAX_EXPLANATIONS, Responder
+from app.metrics import Metrics
+from tests.service import Service
+from training.weights import SHIPPED_WEIGHTS, load_weights
+
+
+def explain(service: Service, query: str) -> dict[str, object]:
+    response = service.client.post("/explain", json={"query": query})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("query", ["a", "MeM", "HELLO"])
+def test_an_explanation_goes_with_the_answer(service: Service, query: str) -> None:
+    answer = service.transform(query, candidates=10)
+    explanation = explain(service, query)
+    assert explanation["response"] == answer["response"]
+    assert explanation["model_version"] == answer["model_version"]
+    assert explanation["positions"] == [*query, *[""] * (5 - len(query))]
+    assert len(explanation["distribution"]) == len(query)
+    for position, candidates in enumerate(answer["candidates"]):
+        shown = dict(
+            zip(explanation["alphabet"], explanation["distribution"][position], strict=True)
+        )
+        for candidate in candidates:
+            assert shown[candidate["letter"]] == pytest.approx(candidate["probability"], abs=1e-6)
+
+
+def test_the_attention_has_all_layers_heads_and_positions_and_its_rows_sum_to_1(
+    service: Service,
+) -> None:
+    attention = explain(service, "aBc")["attention"]
+    assert list(attention) == ["encoder", "decoder", "cross"]
+    for weights in attention.values():
+        array = np.array(weights)
+        assert array.shape == (6, 4, 5, 5)
+        np.testing.assert_allclose(array.sum(axis=-1), 1, atol=5e-6)
+
+
+@pytest.mark.parametrize("body", [{"query": "a1"}, {"query": ""}, {}, {"query": "a", "seed": 1}])
+def test_a_bad_query_gets_the_problem_that_transform_gives(
+    service: Service, body: dict[str, object]
+) -> None:
+    response = service.client.post("/explain", json=body)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    if "seed" not in body:
+        expected = service.client.post("/transform", json=body).json()
+        assert response.json()["errors"] == expected["errors"]
+
+
+def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        metrics, batcher = Metrics(), Batcher(max_batch=8, max_queue=100)
+        engine = Engine(batcher, metrics)  # not started: nothing is answered
+        responder = Responder(engine, batcher, metrics, timeout_s=60, cache_size=0)
+        waiting = [
+            asyncio.ensure_future(responder.explain("a", never)) for _ in range(MAX_EXPLANATIONS)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="try again"):
+            await responder.explain("a", never)
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        freed = asyncio.ensure_future(responder.explain("a", never))
+        await asyncio.sleep(0)
+        assert not freed.done()  # it has the place of the one that was cancelled
+        for future in [*waiting, freed]:
+            future.cancel()
+        await asyncio.gather(*waiting, freed, return_exceptions=True)
+        assert len(batcher) == 0
+
+    asyncio.run(ask())
+
+
+def test_explanations_are_counted_in_the_metrics(service: Service) -> None:
+    explain(service, "MeM")
+    assert 'menny_requests_total{route="/explain",status="200"}' in (
+        service.client.get("/metrics").text
+    )
+
+
+def test_the_card_is_that_of_the_model_that_answers(service: Service) -> None:
+    shown = service.client.get("/card").json()
+    weights = load_weights(SHIPPED_WEIGHTS)
+    assert weights.card is not None
+    assert shown["model_version"] == weights.version
+    assert shown["proven"] is True
+    assert shown["card"]["proof"]["queries"] == 387_659_012
+    assert shown["card"] == weights.card.model_dump(mode="json")

@@ -1,0 +1,81 @@
+"""One browser for each module; for each test a page of its own, which must stay without errors."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import Watch, open_browser
+
+TIMEOUT_MS = 30_000
+"""Only ever waited for on a machine that is busy with much else."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=TIMEOUT_MS)
+    with open_browser() as opened:
+        yield opened
+    expect.set_options(timeout=None)
+
+
+@dataclass
+class Playground:
+    """The page, by what a person sees of it."""
+
+    page: Page
+    watch: Watch
+    url: str
+
+    @property
+    def query(self) -> Locator:
+        return self.page.get_by_label("Say up to five letters")
+
+    @property
+    def message(self) -> Locator:
+        return self.page.locator("#message")
+
+    def open(self, view: str = "") -> None:
+        self.page.goto(f"{self.url}/{view}")
+        expect(self.page.locator("h1")).to_contain_text("Menny")
+
+    def answer(self) -> str:
+        """Her answer, letter by letter."""
+        return "".join(self.page.locator("#slots .answer").all_text_contents())
+
+    def expect_answer(self, query: str, response: str) -> None:
+        expect(self.message).to_have_text(f"{query} → {response}")
+        assert self.answer() == response
+
+    def unlock(self, token: str) -> None:
+        """Enter the admin token in the view for training."""
+        self.page.get_by_label("Admin token").fill(token)
+        self.page.get_by_role("button", name="Unlock").click()
+
+
+OpenPlayground = Callable[..., Playground]
+
+
+@pytest.fixture
+def open_playground(browser: Browser) -> Iterator[OpenPlayground]:
+    """Opens the page of a service; at the end, nothing may have gone elsewhere or wrong."""
+    opened: list[Playground] = []
+
+    def open_page(url: str, view: str = "", **context: object) -> Playground:
+        page = browser.new_context(
+            **({"viewport": {"width": 1280, "height": 900}} | context)
+        ).new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        playground = Playground(page, Watch(page), url)
+        opened.append(playground)
+        playground.open(view)
+        return playground
+
+    yield open_page
+    for playground in opened:
+        foreign = playground.watch.foreign_requests(playground.url)
+        errors = playground.watch.unexpected_errors()
+        playground.page.context.close()
+        assert foreign == []
+        assert errors == []
