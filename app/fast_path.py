@@ -69,12 +69,17 @@ class FastPath:
 
 
 def _may_be_plain(scope: Scope) -> bool:
-    return (
+    if not (
         scope["type"] == "http"
         and scope["path"] == "/transform"
         and scope["method"] == "POST"
         and not scope["query_string"]
-        and (b"content-type", b"application/json") in scope["headers"]
+    ):
+        return False
+    headers = dict(scope["headers"])
+    # A body in chunks may turn out too large while it is received.
+    return headers.get(b"content-type") == b"application/json" and (
+        b"transfer-encoding" not in headers
     )
 
 

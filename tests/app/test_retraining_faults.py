@@ -69,7 +69,7 @@ def assert_serving_as_before(service: Service, state: Path) -> None:
         (IN_TRAINING, "import os; os.abort()", "the training process crashed (SIGABRT)"),
         (
             IN_TRAINING,
-            "import training.trainer as t; t._learning_rate = lambda config: 1e30",
+            "import training.optimizer as o; o._learning_rate = lambda config: 1e30",
             "the learning rate (0.005) is too high",
         ),
         (
