@@ -46,7 +46,7 @@ from training.weights import ModelCard, Weights
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256)
 """Batches are padded to one of these, so that MLX and the measurements see few shapes."""
 
 NUM_PROBES = 64
