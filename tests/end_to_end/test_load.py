@@ -160,7 +160,7 @@ def test_sighup_with_a_bad_file_leaves_the_old_model_serving_and_says_so(
 
 
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("seconds", [15, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [30, pytest.param(600, marks=pytest.mark.slow)])
 def test_a_soak_of_mixed_traffic_has_no_unexplained_error_and_flat_memory(seconds: int) -> None:
     """The short form of `make soak`."""
     soak = run(seconds)
