@@ -47,6 +47,7 @@ class FusedMenny:
         normalised = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPSILON)
 
         self._mean = _to_mlx(np.full((VOCABULARY_SIZE, 1), 1 / VOCABULARY_SIZE))
+        self._epsilon, self._zero = mx.array(EPSILON), mx.array(0.0)
         self._has_rms_norm = mx.default_device() == mx.Device(mx.gpu)
         self._stream_of_letter = _to_mlx(centred)  # (V + 1, V)
         encoder, decoder = "transformer.encoder.layers", "transformer.decoder.layers"
@@ -100,13 +101,12 @@ class FusedMenny:
             x = x + _self_attend(qkv) @ out
             x = self._mlp_block(x, mlp)
 
-        memory = _split_heads(self._read(x, self._memory))  # (B, 6 * 2 H, L, D)
+        memory = mx.split(_split_heads(self._read(x, self._memory)), 2 * NUM_LAYERS, axis=1)
         x = start
         for i, (attention, out, queries, cross_out, mlp) in enumerate(self._decoder):
             qkv = mx.take(self._first[1], index, axis=0) if i == 0 else self._read(x, attention)
             x = x + _self_attend(qkv) @ out
-            at = 2 * NUM_HEADS * i
-            keys, values = memory[:, at : at + NUM_HEADS], memory[:, at + NUM_HEADS : at + 8]
+            keys, values = memory[2 * i : 2 * i + 2]  # both (B, H, L, D)
             x = x + _attend(_split_heads(self._read(x, queries)), keys, values) @ cross_out
             x = self._mlp_block(x, mlp)
 
@@ -121,12 +121,12 @@ class FusedMenny:
     def _normalised(self, x: mx.array) -> mx.array:
         if self._has_rms_norm:
             return mx.fast.rms_norm(x, None, EPSILON)
-        return x * mx.rsqrt((x * x) @ self._mean + EPSILON)
+        return x * mx.rsqrt((x * x) @ self._mean + self._epsilon)
 
     def _mlp_block(self, x: mx.array, parameters: Mlp) -> mx.array:
         """The feed-forward block with its residual connection: (N, V) -> (N, V)."""
         hidden, out, bias = parameters
-        return x + (mx.maximum(self._read(x, hidden), 0) @ out + bias)
+        return x + (mx.maximum(self._read(x, hidden), self._zero) @ out + bias)
 
     # --- rewriting the weights ------------------------------------------------------------------
 
@@ -183,10 +183,7 @@ def _split_heads(rows: mx.array) -> mx.array:
 
 def _self_attend(qkv: mx.array) -> mx.array:
     """Queries, keys and values (N, 3 V) to what each position attends to, (N, V)."""
-    heads = _split_heads(qkv)  # (B, 3 H, L, D)
-    return _attend(
-        heads[:, :NUM_HEADS], heads[:, NUM_HEADS : 2 * NUM_HEADS], heads[:, 2 * NUM_HEADS :]
-    )
+    return _attend(*mx.split(_split_heads(qkv), 3, axis=1))
 
 
 def _attend(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
