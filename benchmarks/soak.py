@@ -139,8 +139,8 @@ def report(soak: Soak) -> str:
     lines = [
         "# A soak",
         "",
-        f"`python -m benchmarks.soak --seconds {soak.seconds:g}` on {soak.machine}, "
-        f"which other work shared: {total:,} exchanges in {soak.seconds:,.0f} s, "
+        f"`python -m benchmarks.soak --seconds {soak.seconds:g}` on {soak.machine}: "
+        f"{total:,} exchanges in {soak.seconds:,.0f} s, "
         f"{len(soak.counts.unexplained)} unexplained errors.",
         "",
         f"Queries had {DEADLINE_S} s for their answers, so that a machine which is busy with other "
