@@ -72,7 +72,7 @@ class RequestObserver:
                 self._access_log_level,
                 "%s %s %d %.1f ms",
                 scope["method"],
-                scope["path"],
+                scope["raw_path"].decode("ascii", "backslashreplace"),  # path may have newlines
                 status,
                 seconds * 1e3,
             )

@@ -80,9 +80,9 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._pending += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # nothing is spoken here but HTTP/1.1
+            self._parse(data)
+        except httptools.HttpParserUpgrade:  # CONNECT: what follows is for somebody else
+            self.cycle.keep_alive = False
         except _TooLargeError as error:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error))
         except httptools.HttpParserError as error:
@@ -102,8 +102,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._owed = _Owed.HEADERS
         self._since = self.loop.time()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers. What comes after the body is none (RFC 9110, 6.5.1)."""
+        if self._owed is _Owed.HEADERS:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Its headers are there."""
+        if self._wants_upgrade:
+            return
         if self._pending > self.limits.max_header_bytes:  # otherwise they can't be too large
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.max_header_bytes:
@@ -116,6 +123,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
+        if self._wants_upgrade:
+            return
         super().on_message_complete()
         self._owed = _Owed.NOTHING
 
@@ -155,6 +164,29 @@ class LimitedProtocol(HttpToolsProtocol):
                 )
             else:
                 self._real.close()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a request for another protocol is one for HTTP/1.1 (RFC 9110, 7.8).
+
+        The parser takes its body for the other protocol's first bytes. So it gets the request once
+        more, without the wish.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._wants_upgrade:
+                    raise
+                method, version = self.parser.get_method(), self.parser.get_http_version()
+                lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+                lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+                data = b"\r\n".join([*lines, b"", data[upgrade.args[0] :]])
+                self.parser = httptools.HttpRequestParser(self)
+
+    @property
+    def _wants_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     @property
     def _is_idle(self) -> bool:

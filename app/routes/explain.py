@@ -9,8 +9,9 @@ from app.errors import ModelUnavailableError
 from app.problems import problem_responses
 from app.routes.transform import PROBLEMS, disconnect_of
 from app.schemas import ExplainRequest, ExplainResponse, ServedModelCard
+from app.strict_json import StrictRoute
 
-router = APIRouter(tags=["inside"])
+router = APIRouter(tags=["inside"], route_class=StrictRoute)
 
 
 @router.post("/explain", summary="See Menny think", responses=PROBLEMS)

@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.problems import problem
 from app.security.hosts import HostRule, is_from_elsewhere
 
-_ONCE = frozenset({b"host", b"origin", b"content-length", b"content-type", b"authorization"})
+_ONCE = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"content-length", b"content-type", b"authorization"}
+)
 
 
 class Gate:

@@ -79,7 +79,10 @@ def _is_loopback(name: str) -> bool:
 
 def is_loopback_host(host: str) -> bool:
     """Whether a name or address to listen on can be reached from this machine alone."""
-    return _canonical(host) == "localhost" or _is_loopback(host)
+    try:
+        return _canonical(host) == "localhost" or _is_loopback(host)
+    except ValueError:  # an address that is none
+        return False
 
 
 def is_from_elsewhere(

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.app.test_cli import menny
-from tests.raw_http import exchange
+from tests.raw_http import Connection, exchange
+from tests.retraining import TOKEN
 from tests.service import Service, running_service
 
 OWN = [
@@ -112,6 +113,38 @@ def test_an_upgrade_does_not_slip_by(service: Service) -> None:
         assert_refused(exchange(service, request.format("elsewhere.example").encode()), 421)
         # Ours is answered as if it had not asked for one (RFC 9110, 7.8).
         assert exchange(service, request.format("localhost").encode()).status == 200
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+def test_a_wish_for_another_protocol_costs_a_request_neither_body_nor_connection(
+    service: Service, pieces: int
+) -> None:
+    # curl --http2 and Java's HttpClient ask for h2c with the first request of each connection.
+    body = b'{"query": "MeM"}'
+    wish = (
+        b"POST /transform HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    last = wish.replace(b"HTTP2-Settings\r", b"close\r")
+    requests = wish + wish + last
+    size = -(-len(requests) // pieces)
+    with Connection(service) as connection:
+        for start in range(0, len(requests), size):
+            connection.send(requests[start : start + size])
+        answers = connection.read_to_the_end()
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.count(b'"query":"MeM"') == 3
+
+
+def test_what_follows_a_body_is_no_header() -> None:
+    head = (
+        b"POST /models/shipped/activate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    trailers = f"0\r\nAuthorization: Bearer {TOKEN}\r\nHost: elsewhere.example\r\n\r\n"
+    with running_service(MENNY_ADMIN_TOKEN=TOKEN) as service:
+        assert exchange(service, head + trailers.encode()).status == 401
 
 
 def test_allowed_hosts_are_answered_and_nothing_else() -> None:

@@ -87,6 +87,15 @@ def test_logs_are_json_lines_with_the_request_id_when_asked_for() -> None:
     assert line["level"] == "info"
 
 
+def test_a_path_can_forge_no_line_of_the_log() -> None:
+    with running_service(MENNY_ACCESS_LOG="1") as service:
+        service.client.get("/x%0a2026-01-01%2000:00:00,000%20WARNING%20app:%20forged%1b[31m")
+        service.stop()
+    (line,) = [line for line in service.log.splitlines() if "forged" in line]
+    assert "GET /x%0a2026-01-01%20" in line
+    assert "\x1b" not in service.log
+
+
 def test_an_error_in_the_engine_is_500_with_a_request_id_and_no_details(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

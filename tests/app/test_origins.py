@@ -55,6 +55,13 @@ def test_two_origins_are_400(service: Service) -> None:
     assert "Origin" in response.json()["detail"]
 
 
+def test_two_sites_are_400(service: Service) -> None:
+    headers = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-origin")]
+    response = service.client.post("/transform", json={"query": "MeM"}, headers=headers)
+    assert response.status_code == 400
+    assert "Sec-Fetch-Site" in response.json()["detail"]
+
+
 def test_its_own_pages_and_what_is_no_browser_may(service: Service) -> None:
     assert ask(service).status_code == 200
     assert ask(service, Origin=service.url).status_code == 200

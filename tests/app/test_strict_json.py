@@ -11,6 +11,7 @@ from tests.retraining import ADMIN, TOKEN
 from tests.service import Service, running_service
 
 
+@pytest.mark.parametrize("path", ["/transform", "/explain"])
 @pytest.mark.parametrize(
     ("body", "fragment"),
     [
@@ -32,9 +33,10 @@ from tests.service import Service, running_service
     ],
 )
 def test_what_is_no_strict_json_is_400_and_says_why(
-    service: Service, body: bytes, fragment: str
+    service: Service, body: bytes, fragment: str, path: str
 ) -> None:
-    assert_problem(post(service, body), 400, "the body is not JSON", fragment)
+    response = service.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert_problem(response, 400, "the body is not JSON", fragment)
 
 
 @pytest.mark.parametrize(
