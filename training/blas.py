@@ -6,13 +6,17 @@ process's global scope that has it: so `load_fast_blas` brings OpenBLAS in befor
 imported (`training.backend` sees to the order). On macOS MLX uses Accelerate and Metal, and there
 is nothing to do.
 
-OpenBLAS comes from the `cmeel-openblas` wheel, which expects the system's `libgfortran.so.5`.
-Where there is none, MLX's own wheel has one, but under a name of its own making: the linker then
-gets a copy, in memory, whose name (ELF's DT_SONAME) is the standard one.
+The wheel must carry kernels for every processor and choose at run time (DYNAMIC_ARCH), and export
+`cblas_sgemm` without a prefix: `ngsolve-openblas` does, for x86-64. `cmeel-openblas` is built for
+one processor, on x86-64 one with AVX-512, and ends the process with SIGILL on others; it serves on
+aarch64 alone. Both expect the system's `libgfortran.so.5`. Where there is none, MLX's own wheel has
+one, but under a name of its own making: the linker then gets a copy, in memory, whose name (ELF's
+DT_SONAME) is the standard one.
 """
 
 import ctypes
 import os
+import platform
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 _GFORTRAN = "libgfortran.so.5"
+_WHEEL = "ngsolve-openblas" if platform.machine() == "x86_64" else "cmeel-openblas"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def load_fast_blas() -> Blas:
         return Blas("reference", "mlx was imported before training.backend")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        library = _file_of("cmeel-openblas", "libopenblas.so")
+        library = _file_of(_WHEEL, "libopenblas")
         try:
             ctypes.CDLL(_GFORTRAN)
         except OSError:
