@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,7 @@ def serve(
 
     import uvicorn
 
+    from app.descriptors import room_for_connections
     from app.log_file import BoundedFileHandler, trim_stderr
     from app.main import create_app
     from app.observability import configure_logging
@@ -108,11 +110,18 @@ def serve(
     configure_logging(settings.log_level, settings.log_format, log_file)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
     signal.signal(signal.SIGTERM, _end)
+    room = room_for_connections(settings.max_connections)
+    if room < settings.max_connections:
+        logging.getLogger("app").warning(
+            "there are file descriptors for %d connections, not for %d: raise `ulimit -Hn`",
+            room,
+            settings.max_connections,
+        )
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(Limits.of(settings)),
+        http=limited_protocol(replace(Limits.of(settings), max_connections=room)),
         ws="none",
         timeout_keep_alive=settings.keep_alive_s,
         log_config=None,
@@ -166,6 +175,10 @@ def _settings(flags: dict[str, Any]) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
+        if "MENNY_LOG_FILE" in os.environ:  # launchd tries again, every ten seconds, for ever
+            from app.log_file import trim_stderr
+
+            trim_stderr(Settings.model_fields["log_max_bytes"].default)
         raise typer.BadParameter(complaint_about(error)) from None
 
 

@@ -63,7 +63,11 @@ def launchctl(words: list[str]) -> int:
                 return 113
             print("gui/501/local.menny = {\n\ttype = LaunchAgent")
             print(f"\tpid = {pid()}" if pid() else "\tstate = not running")
-            print(f"\tlast exit code = {exit_status() or '(never exited)'}\n" + "}")
+            killed = HERE / "killed"
+            if killed.exists():
+                print(f"\tlast terminating signal = {killed.read_text()}\n" + "}")
+            else:
+                print(f"\tlast exit code = {exit_status() or '(never exited)'}\n" + "}")
     return 0
 
 

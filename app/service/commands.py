@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.service.belongings import belongings
+from app.service.belongings import purge as remove_own
 from app.service.definition import Definition, define, this_command
 from app.service.errors import ServiceManagerError
 from app.service.health import ask_health, refuse_if_taken, wait_until_well
@@ -61,8 +63,8 @@ def install(
     """Install Menny as a service, start it, and wait until it is well.
 
     The MENNY_ variables that are set now go into the service, but for MENNY_ADMIN_TOKEN: the
-    service has a token in its state directory. To install again renews the file, after an upgrade
-    for instance, and does nothing if there is nothing to do.
+    service has a token in its state directory. To install again renews the file if it is not as it
+    should be; after an upgrade, `menny service restart` has her run the new code.
 
     Example: [bold]menny service install --port 8080[/bold]
     """
@@ -79,14 +81,16 @@ def install(
     is_same = manager.file.is_file() and manager.file.read_bytes() == content
     if is_same and manager.pid() is not None:
         summary = wait_until_well(definition.url, manager.failure, timeout)
-        typer.echo(f"Menny runs at {definition.url} as before ({summary})")
+        typer.echo(
+            f"Menny runs at {definition.url} as before ({summary}); "
+            "after an upgrade, `menny service restart` has her run the new code"
+        )
         return
     if manager.pid() is None or before is None or before.url != definition.url:
         refuse_if_taken(definition.url)
     if not is_same:
         _say_what_is_replaced(manager, before)
         manager.stop()
-        definition.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(manager.file, content)
     summary = _start(manager, definition, timeout)
     typer.echo(f"Menny runs at {definition.url} ({summary})")
@@ -109,24 +113,17 @@ def uninstall(
     manager.check()
     was_there = manager.file.exists()
     definition = _installed(manager)
-    kept = [definition.state_dir if definition else manager.folders.state]
-    if manager.folders.logs is not None:
-        kept.append(manager.folders.logs)
-    kept = [folder for folder in kept if folder.exists()]
+    kept = belongings(definition, manager.folders)
     if purge and kept and not yes:
-        typer.confirm(f"Remove {' and '.join(map(str, kept))} for good?", abort=True)
+        typer.confirm(f"Remove Menny's files in {' and '.join(map(str, kept))}?", abort=True)
     manager.forget()
     typer.echo(
         f"the service is removed, {manager.file} with it"
         if was_there
         else "there was no service to remove"
     )
-    for folder in kept:
-        if purge:
-            shutil.rmtree(folder)
-            typer.echo(f"removed {folder}")
-        else:
-            typer.echo(f"kept {folder}")
+    for folder, patterns in kept.items():
+        typer.echo(remove_own(folder, patterns) if purge else f"kept {folder}")
 
 
 @service_cli.command()
@@ -289,8 +286,12 @@ def _say_what_is_replaced(manager: Manager, before: Definition | None) -> None:
 def _start(manager: Manager, definition: Definition, timeout_s: float) -> str:
     """Start it and wait until it is well; else show the end of its log, and raise the reason."""
     try:
+        for folder in definition.folders:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         manager.start()
         return wait_until_well(definition.url, manager.failure, timeout_s)
+    except OSError as error:
+        raise ServiceManagerError(f"{error.filename} can't be made: {error.strerror}") from error
     except ServiceManagerError:
         for line in manager.last_words(definition, _LAST_LINES):
             typer.echo(f"  | {line}", err=True)

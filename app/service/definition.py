@@ -18,6 +18,8 @@ LOG_NAME = "menny.log"
 
 _STOP_MARGIN_S = 10
 """On top of what open requests get: to announce the end, and to stop a training job."""
+MAX_STOP_S = 300 + _STOP_MARGIN_S
+"""What that may come to: MENNY_SHUTDOWN_TIMEOUT_S is 300 at most."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class Definition:
         return Path(self.environment["MENNY_STATE_DIR"])
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those that have to be there before it starts."""
+        log_file = self.environment.get("MENNY_LOG_FILE")
+        return (self.state_dir, Path(log_file).parent) if log_file else (self.state_dir,)
+
+    @property
     def stop_timeout_s(self) -> int:
         """How long the service may take to stop before it is killed."""
         return self.settings.shutdown_timeout_s + _STOP_MARGIN_S
@@ -77,7 +85,7 @@ def define(
     """
     environment = dict(installed or {})
     for name, value in os.environ.items():
-        if _field_of(name) in Settings.model_fields:
+        if value and _field_of(name) in Settings.model_fields:
             environment[name.upper()] = value
     environment |= {f"MENNY_{name.upper()}": str(value) for name, value in flags.items()}
     # A token has no place in a file that others can read: the service has one in its state.
@@ -86,7 +94,7 @@ def define(
     if folders.logs is not None:
         environment.setdefault("MENNY_LOG_FILE", str(folders.logs / LOG_NAME))
     for name in ("MENNY_STATE_DIR", "MENNY_LOG_FILE", "MENNY_WEIGHTS"):
-        if environment.get(name):
+        if name in environment:
             environment[name] = str(Path(environment[name]).expanduser().absolute())
     for name, value in environment.items():
         if not value.isprintable():

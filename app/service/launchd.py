@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from app.service.definition import Definition, Folders
+from app.service.definition import MAX_STOP_S, Definition, Folders
 from app.service.errors import ServiceManagerError
 from app.service.manager import Manager
 from app.service.tools import run_tool, tail, what_it_said
@@ -22,6 +22,7 @@ CRASH_LOG_NAME = "menny.crash.log"
 
 _EIO, _EALREADY, _NO_SUCH_DOMAIN = 5, 37, 125
 _SETTLING_S = 30.0
+"""How long launchd may take, besides what the agent is given to stop (ExitTimeOut)."""
 _POLL_S = 0.25
 
 
@@ -47,7 +48,8 @@ class Launchd(Manager):
                 "Label": LABEL,
                 "ProgramArguments": list(definition.command),
                 "EnvironmentVariables": dict(definition.environment),
-                "WorkingDirectory": str(definition.state_dir),
+                # Not the state directory: without it, launchd would not even start her again.
+                "WorkingDirectory": "/",
                 "RunAtLoad": True,
                 "KeepAlive": {"SuccessfulExit": False},
                 "ThrottleInterval": 10,
@@ -69,7 +71,10 @@ class Launchd(Manager):
             environment = plist["EnvironmentVariables"]
             command = tuple(map(str, plist["ProgramArguments"]))
             definition = Definition(command, {str(k): str(v) for k, v in environment.items()})
-            definition.environment["MENNY_STATE_DIR"], definition.environment["MENNY_LOG_FILE"]
+            if not (
+                definition.state_dir.is_absolute() and definition.environment["MENNY_LOG_FILE"]
+            ):
+                raise ValueError("its state directory is not absolute")
             return definition
         except Exception as error:  # plistlib raises whatever its parser does
             raise ServiceManagerError(f"{self.file} is not a plist of Menny's: {error}") from error
@@ -92,9 +97,13 @@ class Launchd(Manager):
         printed = self._printed()
         if printed is None:
             return "launchd does not know it"
-        found = re.search(r"^\tlast exit code = ([1-9].*)$", printed, re.MULTILINE)
-        running = re.search(r"^\tpid = ", printed, re.MULTILINE)
-        return f"it ended with exit status {found[1]}" if found and not running else None
+        if re.search(r"^\tpid = ", printed, re.MULTILINE):
+            return None
+        if found := re.search(r"^\tlast exit code = ([1-9].*)$", printed, re.MULTILINE):
+            return f"it ended with exit status {found[1]}"
+        if found := re.search(r"^\tlast terminating signal = (.*)$", printed, re.MULTILINE):
+            return f"it was ended by a signal, {found[1]}"
+        return None
 
     def start(self) -> None:
         """`enable`, `bootstrap`; `kickstart` if launchd knows it already."""
@@ -121,12 +130,13 @@ class Launchd(Manager):
         """`bootout`, then wait until launchd has forgotten the agent."""
         if self._printed() is None:
             return
-        ended = run_tool("launchctl", "bootout", self._target)
-        deadline = time.monotonic() + _SETTLING_S
+        patience_s = _SETTLING_S + MAX_STOP_S
+        ended = run_tool("launchctl", "bootout", self._target, timeout_s=patience_s)
+        deadline = time.monotonic() + patience_s
         while self._printed() is not None:
             if time.monotonic() > deadline:
                 self._expect(ended, "stop the agent")
-                raise ServiceManagerError(f"{LABEL} has not stopped for {_SETTLING_S:.0f} seconds")
+                raise ServiceManagerError(f"{LABEL} has not stopped for {patience_s:.0f} seconds")
             time.sleep(_POLL_S)
 
     def forget(self) -> None:

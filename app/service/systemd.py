@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from app.service.definition import Definition, Folders
+from app.service.definition import MAX_STOP_S, Definition, Folders
 from app.service.errors import ServiceManagerError
 from app.service.manager import Manager
 from app.service.tools import run_tool, what_it_said
 
 UNIT = "menny.service"
+
+_PATIENCE_S = 90.0
 
 _TEMPLATE = """\
 [Unit]
@@ -25,7 +27,7 @@ StartLimitBurst=5
 Type=exec
 ExecStart={command}
 {environment}
-WorkingDirectory={state}
+WorkingDirectory=/
 Restart=on-failure
 RestartSec=5
 # SIGTERM goes to the server alone, which drains and ends its training job.
@@ -89,7 +91,8 @@ class Systemd(Manager):
         if is_in_tmp:
             writable.append(Path("/tmp"))  # noqa: S108
         sandbox = _SANDBOX.format(
-            writable=" ".join(_quoted(str(path)) for path in writable),
+            # "-": without its state directory, it still starts and answers.
+            writable=" ".join(_quoted(f"-{path}") for path in writable),
             private_tmp="no" if is_in_tmp else "yes",
         )
         text = _TEMPLATE.format(
@@ -98,7 +101,6 @@ class Systemd(Manager):
                 f"Environment={_quoted(f'{name}={value}')}"
                 for name, value in definition.environment.items()
             ),
-            state=str(definition.state_dir).replace("%", "%%"),
             stop_timeout=definition.stop_timeout_s,
             sandbox=sandbox if self._sandbox else "",
         )
@@ -110,7 +112,7 @@ class Systemd(Manager):
         command = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
         pairs = re.findall(r'^Environment=("(?:[^"\\]|\\.)*")$', text, re.MULTILINE)
         environment = dict(_unquoted(pair).partition("=")[::2] for pair in pairs)
-        if len(command) != 1 or "MENNY_STATE_DIR" not in environment:
+        if len(command) != 1 or not Path(environment.get("MENNY_STATE_DIR", "")).is_absolute():
             raise ServiceManagerError(f"{self.file} is not a unit of Menny's")
         parts = re.findall(r'"(?:[^"\\]|\\.)*"', command[0].replace("$$", "$"))
         return Definition(tuple(map(_unquoted, parts)), environment)
@@ -158,11 +160,11 @@ class Systemd(Manager):
     def stop(self) -> None:
         """`stop`; it is still enabled. Also while it waits for its next start."""
         if self._property("ActiveState") not in {"inactive", "failed"}:
-            self._do("stop", UNIT)
+            self._do("stop", UNIT, timeout_s=_PATIENCE_S + MAX_STOP_S)
 
     def forget(self) -> None:
         """`disable --now`, and remove the unit."""
-        self._do("disable", "--now", UNIT, must=False)
+        self._do("disable", "--now", UNIT, must=False, timeout_s=_PATIENCE_S + MAX_STOP_S)
         self.file.unlink(missing_ok=True)
         self._do("daemon-reload")
         self._do("reset-failed", UNIT, must=False)
@@ -183,8 +185,10 @@ class Systemd(Manager):
         ended = run_tool("systemctl", "--user", "show", "--value", f"--property={name}", UNIT)
         return ended.stdout.strip()
 
-    def _do(self, *arguments: str, must: bool = True) -> CompletedProcess[str]:
-        ended = run_tool("systemctl", "--user", *arguments)
+    def _do(
+        self, *arguments: str, must: bool = True, timeout_s: float = _PATIENCE_S
+    ) -> CompletedProcess[str]:
+        ended = run_tool("systemctl", "--user", *arguments, timeout_s=timeout_s)
         if must and ended.returncode != 0:
             raise ServiceManagerError(
                 f"systemctl --user {' '.join(arguments)} failed: {what_it_said(ended)}"

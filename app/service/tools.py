@@ -11,7 +11,9 @@ from app.service.errors import ServiceManagerError
 _TIMEOUT_S = 90.0
 
 
-def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_tool(
+    name: str, *arguments: str, timeout_s: float = _TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run a program of the system to its end, whatever its exit status; its output is text."""
     path = shutil.which(name)
     if path is None:
@@ -25,7 +27,7 @@ def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,6 +1,7 @@
 """How much, how many and how slow a client may be, over real sockets."""
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -260,6 +261,30 @@ def test_200_slow_clients_of_every_kind_do_not_stop_a_normal_one() -> None:
             service.transform("MeM")
         assert time.monotonic() - began < 20
         assert ask_alone(service).status_code == 200
+
+
+def test_a_mac_s_256_descriptors_are_no_limit_on_slow_clients() -> None:
+    def as_launchd_starts_it() -> None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+
+    with running_service(before_exec=as_launchd_starts_it) as service, ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(Connection(service)).send(b"GET / HTTP/1.1\r\nHost: loc")
+        assert ask_alone(service).status_code == 200
+
+
+def test_where_256_descriptors_are_all_there_is_the_slowest_makes_room_in_time() -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    with running_service(before_exec=limited) as service, ExitStack() as stack:
+        assert "file descriptors for 80 connections" in service.log
+        for _ in range(80):
+            stack.enter_context(Connection(service)).send(b"GET / HTTP/1.1\r\nHost: loc")
+        time.sleep(1.2)  # they have had their chance
+        for _ in range(5):
+            assert ask_alone(service).status_code == 200
 
 
 def test_when_all_connections_are_slow_the_slowest_makes_room() -> None:

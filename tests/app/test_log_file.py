@@ -71,6 +71,18 @@ def test_the_log_stays_within_its_bound_and_outlives_its_directory(tmp_path: Pat
     assert stderr.read_text() == ""
 
 
+def test_a_wrong_setting_does_not_fill_the_disk_at_each_start(tmp_path: Path) -> None:
+    stderr = tmp_path / "stderr"
+    stderr.write_text("error: port\n" * 500_000)
+    environment = {"MENNY_LOG_FILE": str(tmp_path / "menny.log"), "MENNY_PORT": "many"}
+    with stderr.open("a") as file:
+        command = [sys.executable, "-m", "app.cli", "serve"]
+        ended = subprocess.run(command, env=clean_environment() | environment, stderr=file)
+    assert ended.returncode == 2
+    assert "MENNY_PORT" in stderr.read_text()
+    assert stderr.stat().st_size < 5000
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():

@@ -3,6 +3,7 @@
 import http.server
 import os
 import plistlib
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -101,6 +102,52 @@ def test_the_life_of_a_service(platform: str, tmp_path: Path) -> None:
         assert (purged.returncode, made.state.exists()) == (0, False), purged.stderr
         left = [path.name for path in made.home.rglob("*") if path.is_file()]
         assert left == []
+
+
+def test_purge_removes_what_is_mennys_and_nothing_else(either: Machine, tmp_path: Path) -> None:
+    shared, logs = tmp_path / "Documents", tmp_path / "notes"
+    shared.mkdir()
+    logs.mkdir()
+    thesis, diary = shared / "thesis.txt", logs / "diary.txt"
+    thesis.write_text("years of work")
+    diary.write_text("dear diary")
+    environment = {"MENNY_STATE_DIR": str(shared), "MENNY_LOG_FILE": str(logs / "she.log")}
+    installed = either.menny("install", "--port", free_port(), **environment)
+    assert installed.returncode == 0, installed.stderr
+    assert (shared / "admin_token").exists()
+    purged = either.menny("uninstall", "--purge", "--yes")
+    assert purged.returncode == 0, purged.stderr
+    assert "that are not Menny's" in purged.stdout
+    assert (list(shared.iterdir()), list(logs.iterdir())) == ([thesis], [diary])
+
+
+def test_purge_empties_a_folder_behind_a_link(linux: Machine, tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    installed = linux.menny("install", "--port", free_port(), MENNY_STATE_DIR=str(link))
+    assert installed.returncode == 0, installed.stderr
+    purged = linux.menny("uninstall", "--purge", "--yes")
+    assert (purged.returncode, "which is a link" in purged.stdout) == (0, True), purged.stderr
+    assert (list(real.iterdir()), link.is_symlink()) == ([], True)
+
+
+def test_after_its_folders_were_removed_it_starts_with_new_ones(either: Machine) -> None:
+    assert either.menny("install", "--port", free_port()).returncode == 0
+    assert either.menny("stop").returncode == 0
+    shutil.rmtree(either.state)
+    shutil.rmtree(either.home / "Library" / "Logs", ignore_errors=True)
+    started = either.menny("start")
+    assert started.returncode == 0, started.stderr
+    assert (either.state / "admin_token").exists()
+
+
+def test_an_agent_that_a_signal_ends_is_reported_with_it(mac: Machine) -> None:
+    (mac.bin / "fail-bootstrap").write_text("0 ")
+    (mac.bin / "known").touch()
+    (mac.bin / "killed").write_text("Killed: 9")
+    refused = mac.menny("install", "--port", free_port())
+    assert (refused.returncode, "ended by a signal, Killed: 9" in refused.stderr) == (1, True)
 
 
 def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written(

@@ -74,6 +74,16 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     assert environment["MENNY_WEIGHTS"] == str(tmp_path / "a" / "b.npz")
 
 
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for manager in managers():
+        monkeypatch.setenv("MENNY_STATE_DIR", "")
+        definition = define(manager.folders, {})
+        assert definition.state_dir == manager.folders.state
+        relative = manager.render(definition).replace(bytes(definition.state_dir), b".")
+        with pytest.raises(ServiceManagerError):
+            manager.parse(relative)
+
+
 def test_a_value_that_would_end_a_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MENNY_STATE_DIR", "/a\nExecStart=/bin/false")
     with pytest.raises(ServiceManagerError, match="MENNY_STATE_DIR"):
@@ -121,17 +131,14 @@ def test_what_the_file_says_serves_with_nothing_else_in_its_environment(
     if name == "launchd":
         plist = plistlib.loads(content)
         command, environment = plist["ProgramArguments"], plist["EnvironmentVariables"]
-        folder = plist["WorkingDirectory"]
     else:  # read here without the code under test
         lines = [line.replace("%%", "%") for line in content.decode().splitlines()]
         values = [line.split("=", 1) for line in lines if "=" in line]
         command = shlex.split(dict(values)["ExecStart"])
-        folder = dict(values)["WorkingDirectory"]
         pairs = [shlex.split(value)[0] for key, value in values if key == "Environment"]
         environment = dict(pair.split("=", 1) for pair in pairs)
-    Path(folder).mkdir(parents=True)
     with subprocess.Popen(
-        command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
+        command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             with httpx.Client(
@@ -145,7 +152,7 @@ def test_what_the_file_says_serves_with_nothing_else_in_its_environment(
         finally:
             process.kill()
     assert process.returncode == 0  # neither KeepAlive nor Restart=on-failure starts it anew
-    assert (Path(folder) / "admin_token").exists()
+    assert Path(environment["MENNY_STATE_DIR"], "admin_token").exists()
     if name == "launchd":
         assert errors == ""
         errors = (manager.folders.logs / "menny.log").read_text()
