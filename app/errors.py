@@ -1,4 +1,4 @@
-"""The service's own exceptions; `app.problems` says which HTTP status each becomes.
+"""The service's own exceptions; `app.http.problems` says which HTTP status each becomes.
 
 MennyError (training.errors)
 └── ServiceError

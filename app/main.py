@@ -14,25 +14,25 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
+from app.admin_token import AdminGuard, read_or_create_token
 from app.errors import StateUnavailableError
-from app.fast_path import FastPath
+from app.http.binding import own_names
+from app.http.disclosure import redactor
+from app.http.edge import Gate
+from app.http.fast_path import FastPath
+from app.http.headers import SecurityHeaders
+from app.http.hosts import HostRule, split_origins
+from app.http.observability import RequestObserver
+from app.http.problems import install_problem_handlers, on_bug, on_menny_error
+from app.http.server import Lifecycle
+from app.inference.answers import Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
-from app.inference.responder import Responder
 from app.jobs.bell import Bell
 from app.jobs.retraining import Retraining
 from app.metrics import Metrics
-from app.observability import RequestObserver
-from app.problems import install_problem_handlers, on_bug, on_menny_error
 from app.routes import docs, explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
-from app.security.binding import own_names
-from app.security.disclosure import redactor
-from app.security.gate import Gate
-from app.security.headers import SecurityHeaders
-from app.security.hosts import HostRule, split_origins
-from app.security.token import AdminGuard, read_or_create_token
-from app.server import Lifecycle
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)

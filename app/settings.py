@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.security.hosts import split_names, split_origins
+from app.http.hosts import split_names, split_origins
 from training.weights import SHIPPED_WEIGHTS
 
 

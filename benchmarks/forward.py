@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from app.inference.graph import FusedMenny
 from training.backend import mlx_on_this_thread
 from training.dataset import generate_queries
+from training.graph import FusedMenny
 from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import one_hot

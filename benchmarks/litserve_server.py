@@ -6,7 +6,7 @@ import litserve as ls
 
 from app.inference.decoding import Prompt
 from app.inference.model import Answer, ServedModel
-from app.schemas import TransformRequest, TransformResponse
+from app.routes.schemas import TransformRequest, TransformResponse
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 MAX_BATCH = 64

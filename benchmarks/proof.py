@@ -12,8 +12,8 @@ import statistics
 import time
 
 from training.backend import mlx_on_this_thread
-from training.proof import CHUNK_SIZE, Plan
-from training.prover import Progress, prove
+from training.proof.check import CHUNK_SIZE, Plan
+from training.proof.run import Progress, prove
 from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
 
 NUM_MULTISETS = 4_187_105

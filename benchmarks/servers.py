@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.inference.model import Answer
-from app.schemas import TransformRequest, TransformResponse
+from app.routes.schemas import TransformRequest, TransformResponse
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 

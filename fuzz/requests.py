@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["app"]):
     from app.inference.decoding import Prompt
     from app.inference.model import Answer, ModelInfo, ServedModel
     from app.main import create_app
-    from app.schemas import BatchResponse, Problem, TransformResponse
+    from app.routes.schemas import BatchResponse, Problem, TransformResponse
 
 import numpy as np
 

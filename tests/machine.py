@@ -69,7 +69,7 @@ class Machine:
         code = "from app.cli import main\nmain()"
         if self._platform == "darwin":
             code = (
-                "import os\nfrom app.service import commands\n"
+                "import os\nfrom app.cli import service as commands\n"
                 f"commands._platform = lambda: 'darwin'\nos.geteuid = lambda: {uid}\n{code}"
             )
         return subprocess.run(

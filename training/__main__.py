@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from training.commands import train_command
+from training.commands.train import train_command
 from training.errors import MennyError
 
 

@@ -27,11 +27,11 @@ from app.inference.decoding import (
     softmax,
 )
 from app.inference.explanation import Explainer, Explanation
-from app.inference.graph import FusedMenny
 from training.backend import mx
 from training.dataset import generate_queries
 from training.errors import WeightsError
 from training.evaluation import Forward
+from training.graph import FusedMenny
 from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import (

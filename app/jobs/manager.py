@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import ConflictError, JobRunningError, StateUnavailableError
-from app.jobs.gate import GateRules, Measurable, judge, measure
+from app.jobs.job import GateReport, Job, JobPhase, JobRequest, JobState, Promote
 from app.jobs.metrics import TrainingMetrics
+from app.jobs.promotion import GateRules, Measurable, judge, measure
 from app.jobs.runner import Child, ChildError, training_child, training_events
-from app.jobs.schemas import GateReport, Job, JobPhase, JobRequest, JobState, Promote
 from app.jobs.store import Store
 from app.jobs.versions import Versions
+from training.child.events import EpochEvent, PhaseEvent, SavedEvent
 from training.errors import MennyError, WeightsError
-from training.events import EpochEvent, PhaseEvent, SavedEvent
 from training.weights import Weights, load_weights
 
 logger = logging.getLogger(__name__)

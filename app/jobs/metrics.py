@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from app.jobs.schemas import JobState
+from app.jobs.job import JobState
 
 
 class TrainingMetrics:

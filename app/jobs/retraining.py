@@ -15,9 +15,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from app.errors import StateUnavailableError
-from app.jobs.gate import GateRules
 from app.jobs.manager import JobManager
 from app.jobs.metrics import TrainingMetrics
+from app.jobs.promotion import GateRules
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from app.settings import Settings

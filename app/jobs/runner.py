@@ -1,7 +1,7 @@
 """The child processes of retraining: what runs there can't hurt the one that serves.
 
-Each runs code of `training` and is supervised (`training.supervision`): its standard input is the
-pipe whose end tells it that this process is gone. What it writes is never believed.
+Each runs code of `training` and is supervised (`training.child.supervision`): its standard input is
+the pipe whose end tells it that this process is gone. What it writes is never believed.
 """
 
 import signal
@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from app.errors import ServiceError
+from training.child.events import EpochEvent, PhaseEvent, SavedEvent, parse_event
 from training.config import Recipe, TrainingConfig
-from training.events import EpochEvent, PhaseEvent, SavedEvent, parse_event
 
 MAX_LINE = 64 * 1024
 """Bytes; a line of progress has less than 1,000."""
@@ -122,7 +122,7 @@ def measuring_child(
     return Child(
         "the measuring process",
         [
-            "training.measure",
+            "training.child.measure",
             *map(str, weights),
             f"--num-queries={num_queries}",
             f"--seed={seed}",

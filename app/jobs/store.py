@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import NotFoundError, StateUnavailableError
-from app.jobs.schemas import Epoch, GateReport, Job, JobPhase, JobState, Promote
+from app.jobs.job import Epoch, GateReport, Job, JobPhase, JobState, Promote
+from training.child.events import EpochEvent
 from training.config import Recipe, TrainingConfig
-from training.events import EpochEvent
 from training.weights import ModelCard
 
 SCHEMA_VERSION = 1

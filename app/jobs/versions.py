@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.errors import ConflictError, NotFoundError
-from app.jobs.schemas import Version
+from app.jobs.job import Version
 from app.jobs.store import Store, VersionRow
 from training.errors import MennyError, WeightsError
 from training.weights import ModelCard, Weights, card_path, load_weights, save_weights

@@ -4,12 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request
 
-from app.dependencies import EngineDep, ResponderDep
 from app.errors import ModelUnavailableError
-from app.problems import problem_responses
+from app.http.json import StrictRoute
+from app.http.problems import problem_responses
+from app.routes.dependencies import EngineDep, ResponderDep
+from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
 from app.routes.transform import PROBLEMS, disconnect_of
-from app.schemas import ExplainRequest, ExplainResponse, ServedModelCard
-from app.strict_json import StrictRoute
 
 router = APIRouter(tags=["inside"], route_class=StrictRoute)
 

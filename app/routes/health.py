@@ -5,8 +5,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from app.dependencies import EngineDep, LifecycleDep, RetrainingDep
-from app.schemas import Health, Live
+from app.routes.dependencies import EngineDep, LifecycleDep, RetrainingDep
+from app.routes.schemas import Health, Live
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.dependencies import MetricsDep
+from app.routes.dependencies import MetricsDep
 
 router = APIRouter(tags=["health"])
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from app.dependencies import AdminOnly, VersionsDep
-from app.jobs.schemas import Version
-from app.problems import problem_responses
-from app.schemas import VersionList
+from app.http.problems import problem_responses
+from app.jobs.job import Version
+from app.routes.dependencies import AdminOnly, VersionsDep
+from app.routes.schemas import VersionList
 
 router = APIRouter(
     prefix="/models",

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
-from app.dependencies import AdminOnly, BellDep, JobsDep, LifecycleDep, StoreDep
 from app.errors import StateUnavailableError
+from app.http.json import StrictRoute
+from app.http.problems import BODY_PROBLEMS, problem_responses
+from app.http.server import Lifecycle
 from app.jobs.bell import Bell
-from app.jobs.schemas import Job, JobRequest
+from app.jobs.job import Job, JobRequest
 from app.jobs.store import Store
-from app.problems import BODY_PROBLEMS, problem_responses
-from app.schemas import JobPage
-from app.server import Lifecycle
-from app.strict_json import StrictRoute
+from app.routes.dependencies import AdminOnly, BellDep, JobsDep, LifecycleDep, StoreDep
+from app.routes.schemas import JobPage
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request
 
-from app.dependencies import ResponderDep
+from app.http.json import StrictRoute
+from app.http.problems import BODY_PROBLEMS, problem_responses
+from app.inference.answers import WaitForDisconnect
 from app.inference.decoding import Prompt
-from app.inference.responder import WaitForDisconnect
-from app.problems import BODY_PROBLEMS, problem_responses
-from app.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
-from app.strict_json import StrictRoute
+from app.routes.dependencies import ResponderDep
+from app.routes.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
 
 router = APIRouter(tags=["transform"], route_class=StrictRoute)
 
@@ -73,4 +73,4 @@ def disconnect_of(request: Request) -> WaitForDisconnect:
 
 
 route = router.routes[0]
-"""That of `POST /transform`, for `app.fast_path`."""
+"""That of `POST /transform`, for `app.http.fast_path`."""

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.jobs import store as store_module
-from app.jobs.schemas import Promote
+from app.jobs.job import Promote
 from app.jobs.store import Store, VersionRow
 from tests.training.test_weights import CARD
+from training.child.events import EpochEvent
 from training.config import Recipe, TrainingConfig
-from training.events import EpochEvent
 
 
 def _made(store: Store, version: str, created: datetime) -> int:

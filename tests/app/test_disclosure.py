@@ -131,7 +131,7 @@ def broken_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 BROKEN_ENGINE = f'''
-from app.inference.responder import Responder
+from app.inference.answers import Responder
 
 async def respond(self, *arguments):
     raise RuntimeError("{TOKEN} in /tmp/secret/place.py")

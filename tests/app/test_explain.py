@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from app.errors import OverloadedError
+from app.inference.answers import MAX_EXPLANATIONS, Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
-from app.inference.responder import MAX_EXPLANATIONS, Responder
 from app.metrics import Metrics
 from tests.service import Service
 from training.weights import SHIPPED_WEIGHTS, load_weights

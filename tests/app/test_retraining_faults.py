@@ -34,7 +34,7 @@ from training.weights import SHIPPED_WEIGHTS, load_weights
 SHIPPED = load_weights(SHIPPED_WEIGHTS).version
 
 IN_TRAINING = "'training' in sys.orig_argv"
-IN_MEASURING = "'training.measure' in sys.orig_argv"
+IN_MEASURING = "'training.child.measure' in sys.orig_argv"
 FOREVER = "import time; time.sleep(600)"
 SLOW_SAVING = "import os, time; os.fsync = lambda descriptor: time.sleep(600)"
 
@@ -79,7 +79,7 @@ def assert_serving_as_before(service: Service, state: Path) -> None:
         ),
         (
             IN_TRAINING,
-            "import training.events as e\n"
+            "import training.child.events as e\n"
             "e.SavedEvent = lambda sha256: e.PhaseEvent(phase='saving')",
             "wrote other weights than it said",
         ),

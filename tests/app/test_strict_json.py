@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.strict_json import MAX_DEPTH
+from app.http.json import MAX_DEPTH
 from tests.app.test_transform import assert_problem, post
 from tests.retraining import ADMIN, TOKEN
 from tests.service import Service, running_service

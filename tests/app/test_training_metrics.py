@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from app.jobs.job import JobRequest, JobState
 from app.jobs.retraining import Retraining
-from app.jobs.schemas import JobRequest, JobState
 from app.settings import Settings
 
 

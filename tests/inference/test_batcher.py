@@ -16,11 +16,11 @@ from app.errors import (
     ModelUnavailableError,
     OverloadedError,
 )
+from app.inference.answers import Responder
 from app.inference.batcher import Batcher
 from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer, ServedModel
-from app.inference.responder import Responder
 from app.metrics import Metrics
 from training.errors import WeightsError
 from training.weights import Weights, load_weights

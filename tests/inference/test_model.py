@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from app.inference import model as model_module
 from app.inference.decoding import Prompt, likeliest, pick
-from app.inference.graph import FusedMenny
 from app.inference.model import BATCH_SIZES, Answer, ServedModel
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL
+from training.graph import FusedMenny
 from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, decode_batch, encode_batch
@@ -108,7 +108,7 @@ def test_the_fused_graph_is_right_for_any_weights(weights: Weights) -> None:
 def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_so(
     weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.inference.graph.EPSILON", 1e-2)
+    monkeypatch.setattr("training.graph.EPSILON", 1e-2)
     with caplog.at_level(logging.WARNING):
         model = ServedModel(weights, max_batch=8)
     assert not model.info.is_fused

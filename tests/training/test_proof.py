@@ -18,7 +18,7 @@ from training.dataset import generate_queries
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.model import build_model
-from training.proof import (
+from training.proof.check import (
     NUM_QUERIES,
     SAFETY,
     Findings,
@@ -31,7 +31,7 @@ from training.proof import (
     multisets,
     rounding_spread,
 )
-from training.prover import prove
+from training.proof.run import prove
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
 from training.weights import (

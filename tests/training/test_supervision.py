@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.child.events import EpochEvent, PhaseEvent, SavedEvent, parse_event
+from training.child.measure import Measurement
 from training.config import TrainingConfig
 from training.errors import TrainingError
-from training.events import EpochEvent, PhaseEvent, SavedEvent, parse_event
-from training.measure import Measurement
 from training.trainer import codes_trained_on, train
 from training.weights import load_weights
 
@@ -121,7 +121,7 @@ def test_files_are_measured_on_the_same_queries(tmp_path: Path) -> None:
         check=True,
     )
     done = subprocess.run(
-        [sys.executable, "-m", "training.measure", str(out), str(out), "--num-queries=500"],
+        [sys.executable, "-m", "training.child.measure", str(out), str(out), "--num-queries=500"],
         capture_output=True,
         check=True,
     )

@@ -148,7 +148,7 @@ def test_a_missing_package_is_named_with_the_remedy(
 
 def test_neither_torch_nor_matplotlib_is_imported_unasked() -> None:
     code = (
-        "import sys, app.cli, app.main, training.trainer, training.prover;"
+        "import sys, app.cli, app.main, training.trainer, training.proof.run;"
         "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from app.inference.decoding import Prompt
 from app.inference.model import Answer
-from app.jobs.schemas import Job, Version
+from app.jobs.job import Job, Version
 from training.errors import VocabularyError
 from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, check_query
 from training.weights import ModelCard

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.commands import stop_on_signal
+from training.commands.train import stop_on_signal
 from training.errors import ProofError, ProofStoppedError, WeightsError
-from training.proof import NUM_QUERIES, SAFETY, Plan, Proof
+from training.proof.check import NUM_QUERIES, SAFETY, Plan, Proof
 from training.vocabulary import MAX_QUERY_LENGTH
 from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
 
@@ -56,8 +56,8 @@ def verify_command(
     plan = Plan(max_length, sample, seed)
 
     from training.backend import mlx_on_this_thread, mx
-    from training.progress import show_proof_progress
-    from training.prover import Ranks, prove
+    from training.commands.progress import show_proof_progress
+    from training.proof.run import Ranks, prove
 
     console = Console()
     with stop_on_signal() as stop, mlx_on_this_thread():

@@ -21,8 +21,8 @@ from app.errors import (
     TooManyFailuresError,
     UnauthorizedError,
 )
-from app.observability import request_id
-from app.schemas import FieldError, Problem
+from app.http.observability import request_id
+from app.routes.schemas import FieldError, Problem
 from training.errors import MennyError, VocabularyError, WeightsError
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.inference.responder import Responder, WaitForDisconnect
-from app.schemas import TransformRequest, TransformResponse
-from app.strict_json import loads
+from app.http.json import loads
+from app.inference.answers import Responder, WaitForDisconnect
+from app.routes.schemas import TransformRequest, TransformResponse
 from training.errors import MennyError
 
 OnError = Callable[[Request, Exception], Awaitable[Response]]

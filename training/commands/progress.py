@@ -8,9 +8,9 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.child.events import EpochEvent, PhaseEvent, write_event
 from training.config import TrainingConfig
-from training.events import EpochEvent, PhaseEvent, write_event
-from training.prover import Progress as ProofProgress
+from training.proof.run import Progress as ProofProgress
 from training.trainer import EpochReport
 
 _PROOF_LINES = 20  # in a pipe: one for each 5 %
@@ -77,7 +77,7 @@ class _ProofLines:
 
 @contextmanager
 def json_progress(stream: TextIO) -> Iterator[Callable[[EpochReport], None]]:
-    """Like `show_progress`, for a program: each report is a line of JSON (`training.events`)."""
+    """Like `show_progress`, for a program: a line of JSON each (`training.child.events`)."""
     write_event(PhaseEvent(phase="training"), stream)
     yield lambda report: write_event(event_of(report), stream)
 

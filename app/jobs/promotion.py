@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from app.jobs.job import GateReport
 from app.jobs.runner import Child, ChildError, measuring_child
-from app.jobs.schemas import GateReport
+from training.child.measure import Measurement
 from training.config import TrainingConfig
 from training.evaluation import Metrics
-from training.measure import Measurement
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from training.child.events import PhaseEvent, SavedEvent, write_event
+from training.child.supervision import be_supervised
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset, read_dataset, write_dataset
 from training.errors import TrainingStoppedError
 from training.evaluation import EXACT_MATCH_CEILING, Metrics
-from training.events import PhaseEvent, SavedEvent, write_event
-from training.supervision import be_supervised
 from training.weights import (
     SHIPPED_WEIGHTS,
     ModelCard,
@@ -124,7 +124,7 @@ def train_command(
         raise typer.BadParameter(_first_message(error)) from None
 
     from training.backend import mlx_on_this_thread
-    from training.progress import json_progress, show_progress
+    from training.commands.progress import json_progress, show_progress
     from training.trainer import MlxLearner, train
 
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner

@@ -1,6 +1,6 @@
 """Where the service may listen, and the names that it goes by there."""
 
-from app.security.hosts import is_loopback_host, split_names
+from app.http.hosts import is_loopback_host, split_names
 from app.settings import Settings
 
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound to

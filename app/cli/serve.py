@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app import admin_commands
-from app.service.commands import service_cli
+from app.cli import admin
+from app.cli.service import service_cli
 from app.settings import Settings, complaint_about
-from training.commands import dataset_command, evaluate_command, train_command
+from training.commands.train import dataset_command, evaluate_command, train_command
+from training.commands.verify import verify_command
 from training.errors import MennyError, VocabularyError
-from training.verify_command import verify_command
 from training.vocabulary import MAX_QUERY_LENGTH, check_query
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
@@ -30,13 +30,13 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-cli.command(name="train")(admin_commands.train)
+cli.command(name="train")(admin.train)
 cli.command(name="evaluate")(evaluate_command)
 cli.command(name="verify")(verify_command)
 cli.command(name="dataset")(dataset_command)
-cli.command(name="token")(admin_commands.token)
-cli.add_typer(admin_commands.jobs_cli, name="jobs")
-cli.add_typer(admin_commands.models_cli, name="models")
+cli.command(name="token")(admin.token)
+cli.add_typer(admin.jobs_cli, name="jobs")
+cli.add_typer(admin.models_cli, name="models")
 cli.add_typer(service_cli, name="service")
 
 
@@ -89,13 +89,13 @@ def serve(
 
     import uvicorn
 
-    from app.descriptors import room_for_connections
+    from app.http.binding import fault_of
+    from app.http.connection import Limits, limited_protocol
+    from app.http.descriptors import room_for_connections
+    from app.http.observability import configure_logging
+    from app.http.server import Server
     from app.log_file import BoundedFileHandler, trim_stderr
     from app.main import create_app
-    from app.observability import configure_logging
-    from app.protocol import Limits, limited_protocol
-    from app.security.binding import fault_of
-    from app.server import Server
 
     if fault := fault_of(settings):
         typer.echo(f"error: {fault}", err=True)

@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
         if counter % SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                # app.protocol's have it; importing that here would be a circle
+                # app.http.connection's have it; importing that here would be a circle
                 if enforce := getattr(connection, "enforce_deadlines", None):
                     enforce(now)
         return await super().on_tick(counter)

@@ -29,11 +29,11 @@ from training.config import Recipe, TrainingConfig
 from training.errors import WeightsError
 from training.evaluation import Metrics
 from training.model import parameter_shapes
-from training.proof import Proof
+from training.proof.check import Proof
 
 Parameters = Mapping[str, npt.NDArray[np.float32]]
 
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "menny_model_weights.npz"
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "menny_model_weights.npz"
 """What ships: written by offline training only."""
 
 MAX_FILE_SIZE = 16 * 2**20

@@ -1,4 +1,4 @@
-"""`python -m training.measure`: measure weights files on the same fresh queries, for a program.
+"""`python -m training.child.measure`: measure weights files, for a program.
 
 The service runs it on a model that a training process has just made: what a model is worth is
 never taken on the word of the process that trained it. Writes a `Measurement` a file, as JSON.
@@ -12,10 +12,10 @@ import numpy as np
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.child.supervision import be_supervised
 from training.config import TrainingConfig
 from training.errors import MennyError
 from training.evaluation import Metrics, evaluate, fresh_dataset
-from training.supervision import be_supervised
 from training.weights import load_weights
 
 

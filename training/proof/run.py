@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.backend import BLAS, mlx_on_this_thread, mx
 from training.errors import ProofError, ProofStoppedError
 from training.model import build_model
-from training.proof import (
+from training.proof.check import (
     BATCH_SIZE,
     CHUNK_SIZE,
     Findings,

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.server import Lifecycle
 from app.metrics import Metrics
-from app.server import Lifecycle
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from app.service.belongings import belongings
 from app.service.belongings import purge as remove_own
 from app.service.definition import Definition, define, this_command
 from app.service.errors import ServiceManagerError
-from app.service.health import ask_health, refuse_if_taken, wait_until_well
 from app.service.launchd import launchd_here
 from app.service.manager import Manager
+from app.service.probe import ask_health, refuse_if_taken, wait_until_well
 from app.service.systemd import systemd_here
 from app.service.tools import write_whole
 

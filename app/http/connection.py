@@ -15,9 +15,9 @@ from typing import Self, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.problems import problem
-from app.security.gate import too_large
-from app.security.headers import add_security_headers
+from app.http.edge import too_large
+from app.http.headers import add_security_headers
+from app.http.problems import problem
 from app.settings import Settings
 
 LINGER_S = 1.0

@@ -6,8 +6,8 @@ from fastapi import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import problem
-from app.security.hosts import HostRule, is_from_elsewhere
+from app.http.hosts import HostRule, is_from_elsewhere
+from app.http.problems import problem
 
 _ONCE = frozenset(
     {b"host", b"origin", b"sec-fetch-site", b"content-length", b"content-type", b"authorization"}

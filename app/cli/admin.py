@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.jobs.schemas import Job, JobRequest, Promote
-from app.remote import Remote, end_of, open_remote
-from app.security.token import read_or_create_token
+from app.admin_token import read_or_create_token
+from app.cli.remote import Remote, end_of, open_remote
+from app.jobs.job import Job, JobRequest, Promote
 from app.settings import Settings
-from training.commands import train_command
-from training.events import EpochEvent
-from training.progress import show_progress
+from training.child.events import EpochEvent
+from training.commands.progress import show_progress
+from training.commands.train import train_command
 
 Url = Annotated[
     str | None,

@@ -8,17 +8,17 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.admin_token import AdminGuard
 from app.errors import StateUnavailableError
+from app.http.server import Lifecycle
+from app.inference.answers import Responder
 from app.inference.engine import Engine
-from app.inference.responder import Responder
 from app.jobs.bell import Bell
 from app.jobs.manager import JobManager
 from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from app.metrics import Metrics
-from app.security.token import AdminGuard
-from app.server import Lifecycle
 
 
 async def _engine(request: Request) -> Engine:

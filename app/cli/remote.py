@@ -11,10 +11,10 @@ import httpx
 from httpx_sse import connect_sse
 from pydantic import BaseModel, ConfigDict
 
+from app.admin_token import TOKEN_FILE
 from app.errors import ServiceError
-from app.jobs.schemas import Epoch, Job, JobState, Version
-from app.schemas import JobPage, VersionList
-from app.security.token import TOKEN_FILE
+from app.jobs.job import Epoch, Job, JobState, Version
+from app.routes.schemas import JobPage, VersionList
 from app.settings import Settings
 
 _TIMEOUT_S = 30.0

@@ -1,0 +1,1 @@
+"""The wire: connections, what every request passes, and errors as problem documents."""

@@ -1,1 +1,0 @@
-"""Who may do what: the admin token, names and origins, limits, and what browsers are told."""

@@ -1,0 +1,1 @@
+"""Every query that exists: which there are, how they are checked, by how many processes."""
