@@ -1,9 +1,27 @@
+"""What all tests share; see `tests.service` (a real server) and `tests.in_process` (none)."""
+
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
+from tests.in_process import InProcess, in_process
 from tests.service import Service, running_service
 from training.backend import mlx_on_this_thread
+
+
+def pytest_configure() -> None:
+    """Give the processes that tests start the same world whoever runs the tests, and how."""
+    for name in [name for name in os.environ if name.startswith("MENNY_")]:
+        del os.environ[name]
+    for signum in (signal.SIGINT, signal.SIGHUP):  # `(make test &)` and nohup ignore them, and
+        if signal.getsignal(signum) is signal.SIG_IGN:  # every process would inherit it
+            signal.signal(signum, _do_nothing)
+
+
+def _do_nothing(*_: object) -> None:
+    """Ignores a signal here; a process that is started from here gets the default."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,4 +34,11 @@ def _clear_mlx_streams() -> Iterator[None]:
 def service() -> Iterator[Service]:
     """A service with the shipped weights, shared by the tests that only ask it things."""
     with running_service() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def asked_in_process() -> Iterator[InProcess]:
+    """The application with the shipped weights, shared by the tests that only ask it things."""
+    with in_process() as running:
         yield running
