@@ -1,9 +1,12 @@
-"""Menny against other servers of the same model and against the ceiling: `make bench`.
+"""Menny against other servers of the same model and against the wire's limit: `make bench`.
 
 Each server is started in turn and driven by wrk at several numbers of connections; several rounds
 are run, and the medians are shown, as are ratios. Everything is on this machine's loopback.
 
     python benchmarks/serve.py --rounds 3 --seconds 6
+
+`--before PYTHON` runs the Menny of another checkout in turn with this one, by the interpreter that
+it is installed for.
 """
 
 import argparse
@@ -26,6 +29,7 @@ import httpx
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 16, 64, 256)
 SERVERS = {
+    "raw": ("random.lua", {}),
     "ceiling": ("random.lua", {}),
     "menny": ("random.lua", {}),
     "naive": ("random.lua", {}),
@@ -34,24 +38,26 @@ SERVERS = {
     "menny + cache, Zipf": ("zipf.lua", {"MENNY_CACHE_SIZE": "10000"}),
 }
 START_TIMEOUT_S = 60
+BEFORE = "menny before"
 
 
 @contextmanager
-def running(name, environment):
+def running(name, environment, python=sys.executable):
     """Start a server; yields its process, its URL and the seconds until its first answer."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     kind = re.split(r"[ ,]", name)[0]
     script = str(HERE / "servers.py")
     command = {
-        "menny": [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+        "menny": [python, "-m", "app.cli", "serve", "--port", str(port)],
         "litserve": [sys.executable, str(HERE / "litserve_server.py"), str(port)],
     }.get(kind, [sys.executable, script, kind, str(port)])
+    root = HERE.parent if python == sys.executable else Path(python).parents[2]
     begin = time.perf_counter()
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "MENNY_LOG_LEVEL": "error"}
-        | environment,
+        env={**os.environ, "PYTHONPATH": str(root), "MENNY_LOG_LEVEL": "error"} | environment,
+        cwd=root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -93,13 +99,14 @@ def _ms(output, percentile):
     return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
 
 
-def measure(rounds, seconds, servers):
+def measure(rounds, seconds, servers, before=None):
     """All servers in turn, `rounds` times; medians by server and number of connections."""
     figures, starts = defaultdict(list), defaultdict(list)
     for number in range(rounds):
         for name in servers:
-            script, environment = SERVERS[name]
-            with running(name, environment) as (_, url, start):
+            script, environment = SERVERS.get(name, SERVERS["menny"])
+            python = before if name == BEFORE else sys.executable
+            with running(name, environment, python) as (_, url, start):
                 starts[name].append(start)
                 drive(url, script, 16, 20 if "cache" in name else 2)  # warm up
                 for connections in CONNECTIONS:
@@ -165,6 +172,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--servers", nargs="*", default=list(SERVERS), choices=list(SERVERS))
+    parser.add_argument("--before", metavar="PYTHON", help="another checkout's .venv/bin/python")
     parser.add_argument("--memory", type=int, metavar="REQUESTS", help="measure memory instead")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
@@ -173,15 +181,16 @@ def main():
     if arguments.memory:
         measure_memory(arguments.memory)
         return
-    medians, starts = measure(arguments.rounds, arguments.seconds, arguments.servers)
+    servers = [*arguments.servers, BEFORE] if arguments.before else arguments.servers
+    medians, starts = measure(arguments.rounds, arguments.seconds, servers, arguments.before)
     arguments.out.mkdir(exist_ok=True)
-    text = table(medians, starts, arguments.servers)
+    text = table(medians, starts, servers)
     print(text)
     (arguments.out / "serve.md").write_text(text + "\n")
     (arguments.out / "serve.json").write_text(
         json.dumps({f"{name}, {c}": values for (name, c), values in medians.items()}, indent=1)
     )
-    plot(medians, arguments.servers, arguments.out / "serve.png")
+    plot(medians, servers, arguments.out / "serve.png")
 
 
 if __name__ == "__main__":

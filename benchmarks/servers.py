@@ -1,7 +1,7 @@
-"""What Menny is compared with: `python benchmarks/servers.py ceiling|naive PORT`.
+"""What Menny is compared with: `python benchmarks/servers.py raw|ceiling|naive PORT`.
 
-All take and give the same JSON as Menny's `POST /transform`, with the same Pydantic schemas where
-they are FastAPI's own, and compute (if they do) with the same OpenBLAS on one thread.
+All give the same JSON as Menny's `POST /transform`. Those on FastAPI use the same Pydantic schemas,
+and compute (if they do) with the same OpenBLAS on one thread.
 """
 
 import asyncio
@@ -10,10 +10,32 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app.inference.model import Answer
 from app.routes.schemas import TransformRequest, TransformResponse
 from training.weights import SHIPPED_WEIGHTS, load_weights
+
+
+def raw(port: int) -> None:
+    """The limit of the wire: a bare ASGI function that reads a body and sends a constant answer."""
+    body = b'{"query":"MeM","response":"uIu","model_version":"0123456789ab"}'
+    start = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
+    }
+    end = {"type": "http.response.body", "body": body}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send(start)
+        await send(end)
+
+    uvicorn.run(
+        app, port=port, log_level="critical", access_log=False, proxy_headers=False, lifespan="off"
+    )
 
 
 def ceiling(port: int) -> None:
@@ -59,4 +81,4 @@ def _serve(app: FastAPI, port: int) -> None:
 
 
 if __name__ == "__main__":
-    {"ceiling": ceiling, "naive": naive}[sys.argv[1]](int(sys.argv[2]))
+    {"raw": raw, "ceiling": ceiling, "naive": naive}[sys.argv[1]](int(sys.argv[2]))
