@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import os
 import secrets
 import stat
-import tempfile
 import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
 from app.errors import StateUnavailableError, TooManyFailuresError, UnauthorizedError
+from training.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -43,17 +42,10 @@ def read_or_create_token(state_dir: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{TOKEN_FILE}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        with suppress(FileExistsError):
-            os.link(temporary, path)  # unlike a rename, never over one that another process made
-            logger.info("the admin token is in %s; `menny token` prints it", path)
-    finally:
-        Path(temporary).unlink()
+    token = secrets.token_urlsafe(32) + "\n"
+    with suppress(FileExistsError):  # another process was first
+        write_atomically(path, [token.encode()], mode=0o600, replace=False)
+        logger.info("the admin token is in %s; `menny token` prints it", path)
 
 
 def _read(path: Path) -> str:

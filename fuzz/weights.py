@@ -13,6 +13,7 @@ import atheris
 
 with atheris.instrument_imports(include=["training.weights", "zipfile", "numpy.lib._format_impl"]):
     import training.weights as weights
+    import training.weights.npz as npz
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def load_bytes(data: bytes) -> None:
 
 def main() -> None:
     """Fuzz until a finding, or for as long as libFuzzer's options say."""
-    weights.parameter_shapes = lambda: SHAPES
+    npz.parameter_shapes = lambda: SHAPES
     kinds = bytes([*FILE, *MEMBER, *CARD])
 
     def test_one_input(data: bytes) -> None:

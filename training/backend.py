@@ -3,13 +3,19 @@
 That way a fast BLAS is always in place before MLX looks for one (see `training.blas`). MLX's
 streams belong to threads: a thread that used MLX, the main one included, ends with
 `mx.clear_streams()`, or the process may abort at exit (ml-explore/mlx#4327).
+
+On an M5 and on CUDA MLX multiplies float32 as TF32 by default, with mantissas of 10 bits
+(ml-explore/mlx#3534): far too coarse to tell Menny's vowels apart, so it is off here unless the
+user has set MLX_ENABLE_TF32. MLX reads it when it is imported; child processes inherit it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from training.blas import load_fast_blas
 
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
 
 import mlx.core as mx  # noqa: E402

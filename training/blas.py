@@ -66,6 +66,8 @@ def load_fast_blas() -> Blas:
 
 def _load_gfortran_of_mlx() -> None:
     """Load the Fortran run-time of MLX's wheel under its standard name."""
+    if sys.platform != "linux":
+        return  # only Linux makes files in memory; mypy knows that too
     with suppress(FileNotFoundError):  # only x86-64 has one
         ctypes.CDLL(str(_file_of("mlx-cpu", "libquadmath-")))
     library = _file_of("mlx-cpu", "libgfortran-")

@@ -10,13 +10,14 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from training.atomic import write_atomically
 from training.errors import DatasetError, VocabularyError
 from training.vocabulary import (
     ALPHABET,
@@ -146,15 +147,14 @@ def write_dataset(dataset: Dataset, path: Path) -> None:
 
     Raises `DatasetError` for another ending or a file that can't be written.
     """
-    is_csv = _is_csv(path)
+    if _is_csv(path):
+        lines = (
+            f"{pair.query},{pair.label}\n" for pair in chain([Pair(*Pair._fields)], dataset.pairs())
+        )
+    else:
+        lines = (json.dumps(pair._asdict()) + "\n" for pair in dataset.pairs())
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            if is_csv:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(Pair._fields)
-                writer.writerows(dataset.pairs())
-            else:
-                file.writelines(json.dumps(pair._asdict()) + "\n" for pair in dataset.pairs())
+        write_atomically(path, map(str.encode, lines))
     except OSError as error:
         raise DatasetError(f"can't write {path}: {error.strerror}") from error
 

@@ -23,8 +23,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from training.architecture import NUM_HEADS, NUM_LAYERS
 from training.backend import mx
-from training.model import NUM_HEADS, NUM_LAYERS
 from training.vocabulary import MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 
 HEAD_DIMS = VOCABULARY_SIZE // NUM_HEADS

@@ -11,12 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from training.architecture import NUM_HEADS
 from training.backend import mx, nn, tree_flatten
 from training.vocabulary import VOCABULARY_SIZE
-
-NUM_HEADS = 4
-NUM_LAYERS = 6
-MLP_DIMS = 4 * VOCABULARY_SIZE
 
 
 class Menny(nn.Module):
@@ -33,35 +30,6 @@ class Menny(nn.Module):
     def __call__(self, one_hot: mx.array) -> mx.array:
         """One-hot rows (B, L, V), zeros where the query has ended, to logits (B, L, V)."""
         return self.fc(self.transformer(one_hot, one_hot, None, None, None))
-
-
-def parameter_shapes() -> dict[str, tuple[int, ...]]:
-    """The names and shapes of Menny's parameters, without building her (nor using MLX)."""
-    dims, mlp = VOCABULARY_SIZE, MLP_DIMS
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def add_layer_norm(name: str) -> None:
-        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (dims,)
-
-    def add_linear(name: str, inputs: int, outputs: int) -> None:
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
-
-    for half, attentions in [
-        ("encoder", ["attention"]),
-        ("decoder", ["self_attention", "cross_attention"]),
-    ]:
-        for layer in range(NUM_LAYERS):
-            prefix = f"transformer.{half}.layers.{layer}"
-            for attention in attentions:
-                for projection in ["query_proj", "key_proj", "value_proj", "out_proj"]:
-                    shapes[f"{prefix}.{attention}.{projection}.weight"] = (dims, dims)
-            for number in range(1, len(attentions) + 2):
-                add_layer_norm(f"{prefix}.ln{number}")
-            add_linear(f"{prefix}.linear1", dims, mlp)
-            add_linear(f"{prefix}.linear2", mlp, dims)
-        add_layer_norm(f"transformer.{half}.ln")
-    add_linear("fc", dims, dims)
-    return shapes
 
 
 def build_model(parameters: Mapping[str, npt.NDArray[np.float32]]) -> Menny:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from training.architecture import MLP_DIMS, NUM_HEADS, NUM_LAYERS
 from training.config import TrainingConfig
 from training.dataset import Dataset
 from training.errors import MissingPackageError
-from training.model import MLP_DIMS, NUM_HEADS, NUM_LAYERS
 from training.vocabulary import PADDING, VOCABULARY_SIZE, Letters, one_hot
 
 try:

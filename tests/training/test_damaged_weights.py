@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_gives_exactly_the_whole_ones
             continue
         refused += 1
         error = str(outcome["error"])
-        assert outcome["kind"] in {"WeightsError", "_NoFileError"}, outcome
+        assert outcome["kind"] in {"WeightsError", "NoFileError"}, outcome
         assert str(outcome["says"] or "") in error, outcome
         assert "menny.npz" in error or "menny.json" in error, outcome
         assert len(error.partition("menny.")[2]) < 400, outcome

@@ -5,9 +5,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from training.architecture import parameter_shapes
 from training.backend import BLAS
 from training.dataset import generate_queries
-from training.model import Menny, build_model, parameter_shapes, parameters_of
+from training.model import Menny, build_model, parameters_of
 from training.trainer import forward_of
 from training.vocabulary import decode_batch
 from training.weights import load_weights

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.architecture import parameter_shapes
 from training.config import TrainingConfig
 from training.errors import WeightsError
 from training.evaluation import Metrics
-from training.model import parameter_shapes
 from training.weights import (
     SHIPPED_WEIGHTS,
     ModelCard,
