@@ -30,6 +30,22 @@ def _clear_mlx_streams() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_service_manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """First on every test's PATH are tools that fail: no test may change the services of this user.
+
+    A test that wants an answer of them puts its own stand-in before these.
+    """
+    folder = tmp_path_factory.mktemp("no-service-manager")
+    for name in ("launchctl", "systemctl", "journalctl", "loginctl"):
+        tool = folder / name
+        tool.write_text(f"#!/bin/sh\necho 'a test has called {name}' >&2\nexit 70\n")
+        tool.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """A service with the shipped weights, shared by the tests that only ask it things."""

@@ -31,7 +31,7 @@ class Machine:
         self._platform = platform
         self.home.mkdir()
         self.bin.mkdir()
-        for name in ("launchctl",) if platform == "darwin" else ("systemctl", "journalctl"):
+        for name in ("launchctl", "systemctl", "journalctl"):  # never the real ones
             tool = self.bin / name
             tool.write_text(f"#!{sys.executable}\n" + STANDIN.read_text())
             tool.chmod(0o755)
@@ -65,13 +65,11 @@ class Machine:
         return [verb for verb in verbs if verb not in {"print", "show", "version"}]
 
     def menny(self, *arguments: str, uid: int = 501, **environment: str):
-        """Run `menny service ARGUMENTS`; on a stand-in for a Mac as user number `uid`."""
-        code = "from app.cli import main\nmain()"
-        if self._platform == "darwin":
-            code = (
-                "import os\nfrom app.cli import service as commands\n"
-                f"commands._platform = lambda: 'darwin'\nos.geteuid = lambda: {uid}\n{code}"
-            )
+        """Run `menny service ARGUMENTS` on this machine's platform as user number `uid`."""
+        code = (
+            "import os\nfrom app.cli import main, service as commands\n"
+            f"commands._platform = lambda: {self._platform!r}\nos.geteuid = lambda: {uid}\nmain()"
+        )
         return subprocess.run(
             [sys.executable, "-c", code, "service", *arguments],
             env={**clean_environment(), **self.environment, **environment},

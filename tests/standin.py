@@ -4,8 +4,9 @@ It records how it was called, and really runs the command line of the plist or u
 in its environment but what that file says, as launchd and systemd do. It does not start it again.
 
 Beside it: `calls` (a JSON list a line), `pid`, `exit` and `known` of the service; what a test may
-put there: `settling` (how many more questions a service that was booted out is still known for),
-`fail-VERB` (an exit status and what to say).
+put there: `killed` (the signal that has ended the agent at once), `settling` (how many more
+questions a service that was booted out is still known for), `fail-VERB` (an exit status and what to
+say).
 """
 
 import json
@@ -46,6 +47,8 @@ def launchctl(words: list[str]) -> int:
                 return 5
             settings = plistlib.loads(Path(plist).read_bytes())
             (HERE / "known").touch()
+            if (HERE / "killed").exists():
+                return 0  # it has ended already
             run(
                 settings["ProgramArguments"],
                 settings["EnvironmentVariables"],
