@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow lint format lock weights verify pictures screenshot bench fuzz \
+.PHONY: help serve test test-all lint format lock weights verify pictures screenshot bench fuzz \
 	soak clean
 
 HOST ?= 127.0.0.1
@@ -13,21 +13,20 @@ help:  ## show what can be made
 serve: .venv/.serve  ## install if need be, then serve on http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/menny serve --host $(HOST) --port $(PORT)
 
-test: .venv/.dev  ## install if need be, then run every check
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.notes
-	$(BIN)/pytest
+# One worker more than there are cores, for tests wait as well; what shares a server or a browser
+# stays on one worker (tests/conftest.py).
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST = $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: .venv/.dev  ## the tests that take minutes
-	$(BIN)/pytest -m slow
+test: .venv/.dev  ## install if need be, then run every check (lint, types, tests; build/tests.xml)
+	@$(PYTEST)
 
-lint: .venv/.dev  ## ruff, mypy and hadolint, without the tests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.notes
+test-all: .venv/.dev  ## the checks that take minutes as well, then `make test`
+	@$(BIN)/pytest --quiet -m slow --junit-xml=build/tests-slow.xml
+	@$(PYTEST)
+
+lint: .venv/.dev  ## ruff, mypy, hadolint and the directions of imports, without the tests
+	@$(PYTEST) tests/test_static.py
 
 format: .venv/.dev  ## let ruff put the code in shape
 	$(BIN)/ruff format .
@@ -73,7 +72,7 @@ soak: .venv/.dev  ## mixed traffic, swaps and bad clients for ten minutes (SOAK_
 	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 
 clean:  ## remove what `make` installed and cached
-	rm -rf .venv .venv-bench .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .fuzz .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- installation -----------------------------------------------------------------------

@@ -20,6 +20,7 @@ print(urllib.request.urlopen(request, timeout=10).read().decode())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(reason_not_to() is not None, reason=str(reason_not_to()))
 def test_the_image_is_built_serves_from_a_read_only_root_and_stops_at_sigterm(

@@ -1,0 +1,33 @@
+"""What needs no run of the code: format, lint, types, directions of imports, the Dockerfile.
+
+They are tests so that they share the cores with the others and their failures share a summary.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.timeout(600)  # without a cache, on a busy machine
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("mypy --platform linux --cache-dir .mypy_cache/linux", id="mypy-linux"),
+        pytest.param("ruff format --check .", id="ruff-format"),
+        pytest.param("ruff check .", id="ruff-check"),
+        pytest.param("lint-imports", id="import-linter"),
+        pytest.param("hadolint Dockerfile.notes", id="hadolint"),
+    ],
+)
+def test_nothing_is_found_by(command: str) -> None:
+    tool, *arguments = command.split()
+    done = subprocess.run(
+        [BIN / tool, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{command}\n{done.stdout}{done.stderr}", pytrace=False)
