@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.http.hosts import split_names, split_origins
+from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
 
 
@@ -90,7 +91,8 @@ class Settings(BaseSettings):
     # --- retraining -----------------------------------------------------------------------------
 
     state_dir: Path = Field(
-        Path(".menny"), description="where jobs, versions and the admin token are kept"
+        default_factory=default_state_dir,
+        description="where jobs, versions and the admin token are kept",
     )
     admin_token: SecretStr | None = Field(
         None,

@@ -96,6 +96,7 @@ def serve(
     from app.http.server import Server
     from app.log_file import BoundedFileHandler, trim_stderr
     from app.main import create_app
+    from app.state import log_state_dir
 
     if fault := fault_of(settings):
         typer.echo(f"error: {fault}", err=True)
@@ -117,6 +118,7 @@ def serve(
             room,
             settings.max_connections,
         )
+    log_state_dir(settings.state_dir)
     listener = _listen(settings.host, settings.port)
     app = create_app(settings)
     config = uvicorn.Config(
