@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from training.backend import mx, nn
 from training.batching import batch_iterate
-from training.config import TrainingConfig
+from training.config import Recipe, TrainingConfig
 from training.dataset import (
     Dataset,
     Split,
@@ -28,33 +28,16 @@ from training.dataset import (
     query_codes,
     split_dataset,
 )
+from training.epoch import Epoch
 from training.errors import TrainingError, TrainingStoppedError
 from training.evaluation import Forward, Metrics, evaluate, fresh_dataset
 from training.loss import cross_entropy_loss
 from training.model import Menny, parameters_of
 from training.optimizer import Optimizer
 from training.vocabulary import Letters, one_hot
+from training.weights import ModelCard, package_versions
 
 NUM_FRESH_QUERIES = 20_000
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """Where a training run is, at the end of an epoch."""
-
-    epoch: int
-    """Counted from 1."""
-    num_epochs: int
-    loss: float
-    """Mean over the epoch's batches, nats a letter."""
-    validation: Metrics
-    seconds: float
-    """Since training began."""
-
-    @property
-    def seconds_left(self) -> float:
-        """If the epochs to come take as long as those so far."""
-        return self.seconds / self.epoch * (self.num_epochs - self.epoch)
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,7 @@ class TrainingResult:
 
     config: TrainingConfig
     parameters: dict[str, npt.NDArray[np.float32]] = field(repr=False)
-    history: list[EpochReport] = field(repr=False)
+    history: list[Epoch] = field(repr=False)
     train: Metrics
     """On the (last) training part itself."""
     test: Metrics
@@ -72,6 +55,17 @@ class TrainingResult:
     """On fresh queries, 20,000 unless told otherwise, none of which was trained on."""
     seconds: float
     """Training with its validation, without the final measurements."""
+
+    def card(self, recipe: Recipe, *packages: str) -> ModelCard:
+        """The card of these weights; `packages` had a hand in them, besides MLX and NumPy."""
+        return ModelCard(
+            recipe=recipe,
+            config=self.config,
+            metrics=self.fresh,
+            test_metrics=self.test,
+            training_seconds=round(self.seconds, 2),
+            versions=package_versions(*packages),
+        )
 
 
 class Learner(Protocol):
@@ -119,7 +113,7 @@ def train(
     *,
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner,
     num_fresh_queries: int | None = None,
-    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_epoch: Callable[[Epoch], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
     """Train Menny from scratch.
@@ -149,7 +143,7 @@ def train(
     split = _split(config, dataset or generate_dataset(config.num_samples, data_rng))
     learner = build_learner(config)
 
-    history: list[EpochReport] = []
+    history: list[Epoch] = []
     trained_on: list[npt.NDArray[np.int64]] = []
     best_excess_nll, best_epoch, best_parameters = math.inf, 0, learner.parameters()
     begin = time.perf_counter()
@@ -172,8 +166,14 @@ def train(
                 f"the loss is {loss + validation.excess_nll} in epoch {epoch}: the learning rate "
                 f"({config.learning_rate:g}) is too high"
             )
-        report = EpochReport(
-            epoch, config.num_epochs, loss, validation, time.perf_counter() - begin
+        elapsed = time.perf_counter() - begin
+        report = Epoch(
+            epoch=epoch,
+            num_epochs=config.num_epochs,
+            loss=loss,
+            validation=validation,
+            seconds=elapsed,
+            seconds_left=elapsed / epoch * (config.num_epochs - epoch),
         )
         history.append(report)
         on_epoch(report)

@@ -13,7 +13,6 @@ from app.admin_token import read_or_create_token
 from app.cli.remote import Remote, end_of, open_remote
 from app.jobs.job import Job, JobRequest, Promote
 from app.settings import Settings
-from training.child.events import EpochEvent
 from training.commands.progress import show_progress
 from training.commands.train import train_command
 
@@ -133,7 +132,7 @@ def _train_remotely(client: Remote, request: dict[str, Any]) -> None:
     with show_progress(Console(), job.config) as on_epoch:
         for news in client.watch(job.id):
             if news.epoch is not None:
-                on_epoch(EpochEvent(**news.epoch.model_dump(exclude={"at"})))
+                on_epoch(news.epoch)
             job = news.job or job
     typer.echo(end_of(job))
 

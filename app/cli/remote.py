@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from app.admin_token import TOKEN_FILE
 from app.errors import ServiceError
-from app.jobs.job import Epoch, Job, JobState, Version
+from app.jobs.job import Job, JobState, Version
 from app.routes.schemas import JobPage, VersionList
 from app.settings import Settings
+from training.epoch import Epoch
 
 _TIMEOUT_S = 30.0
 _RECONNECTIONS = 5

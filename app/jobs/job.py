@@ -119,20 +119,6 @@ class JobRequest(BaseModel):
         return self
 
 
-class Epoch(BaseModel):
-    """What a job reported at the end of an epoch."""
-
-    model_config = ConfigDict(frozen=True)
-
-    epoch: int = Field(description="counted from 1")
-    num_epochs: int
-    loss: float = Field(description="mean over the epoch's batches, nats a letter")
-    validation: Metrics
-    seconds: float = Field(description="since training began")
-    seconds_left: float = Field(description="until training ends, at the pace so far")
-    at: datetime
-
-
 class GateReport(BaseModel):
     """The new version beside the active one, both measured by the service on the same queries."""
 

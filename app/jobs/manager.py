@@ -15,16 +15,18 @@ from app.errors import ConflictError, JobRunningError, StateUnavailableError
 from app.jobs.job import GateReport, Job, JobPhase, JobRequest, JobState, Promote
 from app.jobs.metrics import TrainingMetrics
 from app.jobs.promotion import GateRules, Measurable, judge, measure
-from app.jobs.runner import Child, ChildError, training_child, training_events
+from app.jobs.runner import Child, ChildError
 from app.jobs.store import Store
 from app.jobs.versions import Versions
-from training.child.events import EpochEvent, PhaseEvent, SavedEvent
+from training.child.protocol import PhaseEvent, SavedEvent, TrainingTask
+from training.epoch import Epoch
 from training.errors import MennyError, WeightsError
 from training.weights import Weights, load_weights
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
+_CHILDS_OWN_QUERIES = 1_000  # its own measurement at the end is replaced by the gate's
 
 
 class JobManager:
@@ -129,13 +131,18 @@ class JobManager:
     def _train(self, run: "_Run", out: Path) -> Weights:
         """Have the training process train, and check what it wrote."""
         saved: SavedEvent | None = None
-        child = training_child(run.job.recipe, run.job.config, out)
-        with run.child(child):
-            for event in training_events(child):
+        task = TrainingTask(
+            recipe=run.job.recipe,
+            config=run.job.config,
+            out=out,
+            num_fresh_queries=_CHILDS_OWN_QUERIES,
+        )
+        with run.child(Child("the training process", task)) as child:
+            for event in child.events():
                 match event:
                     case PhaseEvent():
                         self._enter(run, event.phase)
-                    case EpochEvent():
+                    case Epoch():
                         self._store.add_epoch(run.job.id, event)
                         self._metrics.progress.set(event.epoch / event.num_epochs)
                         self._metrics.loss.set(event.loss)

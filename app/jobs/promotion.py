@@ -10,11 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from app.jobs.job import GateReport
-from app.jobs.runner import Child, ChildError, measuring_child
-from training.child.measure import Measurement
+from app.jobs.runner import Child, ChildError
+from training.child.protocol import Measurement, MeasuringTask
 from training.config import TrainingConfig
 from training.evaluation import Metrics
 
@@ -47,15 +45,14 @@ def measure(
 
     Raises `ChildError`.
     """
-    child = measuring_child(
-        [file.path for file in files], rules.num_queries, secrets.randbits(32), config
+    task = MeasuringTask(
+        weights=[file.path for file in files],
+        num_queries=rules.num_queries,
+        seed=secrets.randbits(32),
+        not_of=config,
     )
-    with run(child):
-        lines = list(child.lines())
-    try:
-        found = [Measurement.model_validate_json(line) for line in lines]
-    except ValidationError:
-        raise ChildError("the measuring process wrote something that is no measurement") from None
+    with run(Child("the measuring process", task)) as child:
+        found = [event for event in child.events() if isinstance(event, Measurement)]
     if [measurement.sha256 for measurement in found] != [file.sha256 for file in files]:
         raise ChildError("the weights changed while they were measured")
     return [measurement.metrics for measurement in found]

@@ -10,18 +10,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from app.errors import ServiceError
-from training.child.events import EpochEvent, PhaseEvent, SavedEvent, parse_event
-from training.config import Recipe, TrainingConfig
+from training.child.protocol import Event, MeasuringTask, TrainingTask, parse_event
+from training.errors import TrainingError
 
 MAX_LINE = 64 * 1024
 """Bytes; a line of progress has less than 1,000."""
-
-_CHILDS_OWN_QUERIES = 1_000  # its own measurement at the end is replaced by the gate's
 
 
 class ChildError(ServiceError):
@@ -34,9 +31,11 @@ class Child:
     `name` is what people call it, as in "the training process".
     """
 
-    def __init__(self, name: str, arguments: list[str]) -> None:
+    def __init__(self, name: str, task: TrainingTask | MeasuringTask) -> None:
         self.name = name
-        self._arguments = [sys.executable, "-m", *arguments, "--supervised"]
+        # -P: what lies in the folder where the service was started is never imported.
+        command = [sys.executable, "-P", "-m", "training.child"]
+        self._arguments = [*command, task.model_dump_json()]
         self._last_words: deque[bytes] = deque(maxlen=20)
 
     def __enter__(self) -> Self:
@@ -74,7 +73,7 @@ class Child:
         """End it at once, from any thread; it has nothing to save."""
         self._process.kill()
 
-    def lines(self) -> Iterator[bytes]:
+    def _lines(self) -> Iterator[bytes]:
         """What it writes, line by line, until it ends; raises `ChildError` if it ends badly."""
         stdout = _pipe(self._process.stdout)
         while line := stdout.readline(MAX_LINE):
@@ -83,6 +82,14 @@ class Child:
         self._listener.join()
         if status:
             raise ChildError(self._explain(status))
+
+    def events(self) -> Iterator[Event]:
+        """What it reports, until it ends; raises `ChildError` if that makes no sense."""
+        for line in self._lines():
+            try:
+                yield parse_event(line)
+            except TrainingError as error:
+                raise ChildError(f"{self.name} wrote {error}") from None
 
     def _explain(self, status: int) -> str:
         if status == -signal.SIGKILL:
@@ -95,40 +102,6 @@ class Child:
                 return line.removeprefix("error: ")[:1000]
         last = words.splitlines()[-1][:300] if words else "no word of why"
         return f"{self.name} ended with exit status {status}: {last}"
-
-
-def training_child(recipe: Recipe, config: TrainingConfig, out: Path) -> Child:
-    """Train `config` and write the weights to `out`."""
-    arguments = ["training", "--progress", "json", "--recipe", recipe, "--out", str(out)]
-    arguments += ["--num-fresh-queries", str(_CHILDS_OWN_QUERIES)]
-    for name, value in config.model_dump(exclude_none=True).items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            arguments.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            arguments += [f"--{option}", str(value)]
-    return Child("the training process", arguments)
-
-
-def training_events(child: Child) -> Iterator[PhaseEvent | EpochEvent | SavedEvent]:
-    """What the training process reports; raises `ChildError` or `TrainingError`."""
-    return map(parse_event, child.lines())
-
-
-def measuring_child(
-    weights: list[Path], num_queries: int, seed: int, not_of: TrainingConfig
-) -> Child:
-    """Measure weights files on the same queries, none of which a run of `not_of` trains on."""
-    return Child(
-        "the measuring process",
-        [
-            "training.child.measure",
-            *map(str, weights),
-            f"--num-queries={num_queries}",
-            f"--seed={seed}",
-            f"--not-of={not_of.model_dump_json()}",
-        ],
-    )
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

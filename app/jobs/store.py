@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import NotFoundError, StateUnavailableError
-from app.jobs.job import Epoch, GateReport, Job, JobPhase, JobState, Promote
-from training.child.events import EpochEvent
+from app.jobs.job import GateReport, Job, JobPhase, JobState, Promote
 from training.config import Recipe, TrainingConfig
+from training.epoch import Epoch
 from training.weights import ModelCard
 
 SCHEMA_VERSION = 1
@@ -135,9 +135,8 @@ class Store:
         """How the job's version was judged."""
         self._update_job(job_id, gate=gate.model_dump_json())
 
-    def add_epoch(self, job_id: int, event: EpochEvent) -> None:
+    def add_epoch(self, job_id: int, epoch: Epoch) -> None:
         """Keep what the job reported of an epoch."""
-        epoch = Epoch(at=datetime.now(UTC), **event.model_dump(exclude={"event"}))
         with self._transaction() as connection:
             connection.execute(
                 sa.insert(_epochs).values(

@@ -7,8 +7,8 @@ from app.jobs import store as store_module
 from app.jobs.job import Promote
 from app.jobs.store import Store, VersionRow
 from tests.training.test_weights import CARD
-from training.child.events import EpochEvent
 from training.config import Recipe, TrainingConfig
+from training.epoch import Epoch
 
 
 def _made(store: Store, version: str, created: datetime) -> int:
@@ -39,9 +39,7 @@ def test_the_time_that_is_left_does_not_grow_when_the_clock_is_put_back(
     store.start_job(job_id)
     store.add_epoch(
         job_id,
-        EpochEvent(
-            epoch=1, num_epochs=2, loss=1.0, validation=CARD.metrics, seconds=5, seconds_left=5
-        ),
+        Epoch(epoch=1, num_epochs=2, loss=1.0, validation=CARD.metrics, seconds=5, seconds_left=5),
     )
     monkeypatch.setattr(store_module, "datetime", Earlier)
     assert store.job(job_id).eta_seconds == 5

@@ -33,8 +33,8 @@ from training.weights import SHIPPED_WEIGHTS, load_weights
 
 SHIPPED = load_weights(SHIPPED_WEIGHTS).version
 
-IN_TRAINING = "'training' in sys.orig_argv"
-IN_MEASURING = "'training.child.measure' in sys.orig_argv"
+IN_TRAINING = """'"task":"train"' in sys.orig_argv[-1]"""
+IN_MEASURING = """'"task":"measure"' in sys.orig_argv[-1]"""
 FOREVER = "import time; time.sleep(600)"
 SLOW_SAVING = "import os, time; os.fsync = lambda descriptor: time.sleep(600)"
 
@@ -79,14 +79,14 @@ def assert_serving_as_before(service: Service, state: Path) -> None:
         ),
         (
             IN_TRAINING,
-            "import training.child.events as e\n"
+            "import training.child.protocol as e\n"
             "e.SavedEvent = lambda sha256: e.PhaseEvent(phase='saving')",
             "wrote other weights than it said",
         ),
         (
             IN_MEASURING,
             "import os; os.write(1, b'{}'); os._exit(0)",
-            "something that is no measurement",
+            "the measuring process wrote something that is not progress: '{}'",
         ),
         (IN_MEASURING, "import os; os._exit(0)", "the weights changed while they were measured"),
         (IN_MEASURING, "import os; os.kill(os.getpid(), 9)", "the measuring process was killed"),

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from training import trainer
 from training.config import Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset
+from training.epoch import Epoch
 from training.errors import TrainingError, TrainingStoppedError
-from training.trainer import EpochReport, train
+from training.trainer import codes_trained_on, train
 
 TINY = recipe_config(
     Recipe.DEFAULT, num_samples=40, num_epochs=3, batch_size=8, warm_up_steps=2, seed=5
@@ -28,7 +30,7 @@ def test_the_same_seed_gives_bit_identical_weights_and_another_seed_others() -> 
 
 
 def test_each_epoch_is_reported_with_what_validation_says() -> None:
-    reports: list[EpochReport] = []
+    reports: list[Epoch] = []
     result = train(TINY, on_epoch=reports.append)
     assert [report.epoch for report in reports] == [1, 2, 3]
     assert reports == result.history
@@ -92,7 +94,7 @@ def test_more_labels_per_query_teach_the_distribution_better() -> None:
 
 
 def test_asked_to_stop_it_stops_and_gives_nothing() -> None:
-    reports: list[EpochReport] = []
+    reports: list[Epoch] = []
     with pytest.raises(TrainingStoppedError, match="stopped in epoch 2 of 3"):
         train(TINY, on_epoch=reports.append, should_stop=lambda: bool(reports))
 
@@ -101,3 +103,22 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate() -> 
     config = changed(TINY, learning_rate=1e6, num_epochs=200, warm_up_steps=0, schedule="constant")
     with pytest.raises(TrainingError, match=r"the loss is nan .* learning rate \(1e\+06\)"):
         train(config, on_epoch=lambda report: None)
+
+
+def test_the_queries_of_a_run_can_be_drawn_again_from_its_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[np.ndarray] = []
+    original = trainer.fresh_dataset
+
+    def spy(num_queries: int, rng: np.random.Generator, trained_on: np.ndarray) -> object:
+        seen.append(trained_on)
+        return original(num_queries, rng, trained_on)
+
+    monkeypatch.setattr(trainer, "fresh_dataset", spy)
+    for resample in (True, False):
+        config = TrainingConfig(
+            num_samples=200, num_epochs=3, batch_size=64, warm_up_steps=0, resample=resample
+        )
+        train(config, num_fresh_queries=100)
+        assert np.array_equal(np.unique(seen.pop()), codes_trained_on(config))

@@ -1,25 +1,21 @@
-"""What is seen while Menny trains or is proven: a bar, lines in a pipe, JSON for a program."""
+"""What is seen while Menny trains or is proven: a bar, or lines in a pipe."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.child.events import EpochEvent, PhaseEvent, write_event
 from training.config import TrainingConfig
+from training.epoch import Epoch
 from training.proof.run import Progress as ProofProgress
-from training.trainer import EpochReport
 
 _PROOF_LINES = 20  # in a pipe: one for each 5 %
 
 
 @contextmanager
-def show_progress(
-    console: Console, config: TrainingConfig
-) -> Iterator[Callable[[EpochReport | EpochEvent], None]]:
+def show_progress(console: Console, config: TrainingConfig) -> Iterator[Callable[[Epoch], None]]:
     """Yield the function to call with each epoch's report, this process's own or another's."""
     if not console.is_terminal:
         yield lambda report: print(_line(report), file=console.file, flush=True)
@@ -75,30 +71,11 @@ class _ProofLines:
         print(line, file=self._console.file, flush=True)
 
 
-@contextmanager
-def json_progress(stream: TextIO) -> Iterator[Callable[[EpochReport], None]]:
-    """Like `show_progress`, for a program: a line of JSON each (`training.child.events`)."""
-    write_event(PhaseEvent(phase="training"), stream)
-    yield lambda report: write_event(event_of(report), stream)
-
-
-def event_of(report: EpochReport) -> EpochEvent:
-    """The report as it is sent to another process."""
-    return EpochEvent(
-        epoch=report.epoch,
-        num_epochs=report.num_epochs,
-        loss=report.loss,
-        validation=report.validation,
-        seconds=report.seconds,
-        seconds_left=report.seconds_left,
-    )
-
-
-def _figures(report: EpochReport | EpochEvent) -> str:
+def _figures(report: Epoch) -> str:
     return f"loss {report.loss:.4f}  rule_accuracy {report.validation.rule_accuracy:.4f}"
 
 
-def _line(report: EpochReport | EpochEvent) -> str:
+def _line(report: Epoch) -> str:
     return (
         f"epoch {report.epoch}/{report.num_epochs}  {_figures(report)}  "
         f"excess_nll {report.validation.excess_nll:.4f}  {report.seconds_left:.0f} s left"

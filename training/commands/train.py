@@ -2,7 +2,6 @@
 
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +13,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from training.child.events import PhaseEvent, SavedEvent, write_event
-from training.child.supervision import be_supervised
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_dataset, read_dataset, write_dataset
 from training.errors import TrainingStoppedError
 from training.evaluation import EXACT_MATCH_CEILING, Metrics
 from training.weights import (
     SHIPPED_WEIGHTS,
-    ModelCard,
     Weights,
     load_weights,
-    package_versions,
     save_weights,
 )
 
@@ -80,14 +75,6 @@ def train_command(
         int | None,
         typer.Option(min=1, max=10_000_000, help="Queries to measure the result on (20,000)."),
     ] = None,
-    progress: Annotated[
-        Literal["auto", "json"],
-        typer.Option(help="auto: a bar, or lines in a pipe; json: one JSON object a line."),
-    ] = "auto",
-    supervised: Annotated[
-        bool,
-        typer.Option("--supervised", help="Lowest priority; end at once when standard input does."),
-    ] = False,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
 
@@ -95,8 +82,6 @@ def train_command(
 
     Example: [bold]menny train --recipe default --seed 7 --out /tmp/menny.npz[/bold]
     """
-    if supervised:
-        be_supervised()
     dataset = None if data is None else read_dataset(data)
     if dataset is not None:
         num_samples, resample, labels_per_query = len(dataset), False, 1
@@ -124,7 +109,7 @@ def train_command(
         raise typer.BadParameter(_first_message(error)) from None
 
     from training.backend import mlx_on_this_thread
-    from training.commands.progress import json_progress, show_progress
+    from training.commands.progress import show_progress
     from training.trainer import MlxLearner, train
 
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner
@@ -137,7 +122,7 @@ def train_command(
         from training.plots import plot_training
 
     console = Console()
-    show = json_progress(sys.stdout) if progress == "json" else show_progress(console, config)
+    show = show_progress(console, config)
     with stop_on_signal() as stop, mlx_on_this_thread(), show as on_epoch:
         try:
             result = train(
@@ -151,23 +136,8 @@ def train_command(
         except TrainingStoppedError as error:
             kept = f"{out} is as it was" if out.exists() else f"there is still no {out}"
             raise TrainingStoppedError(f"{error}; nothing was written, {kept}") from None
-    if progress == "json":
-        write_event(PhaseEvent(phase="saving"), sys.stdout)
-    card = save_weights(
-        out,
-        result.parameters,
-        ModelCard(
-            recipe=recipe,
-            config=config,
-            metrics=result.fresh,
-            test_metrics=result.test,
-            training_seconds=round(result.seconds, 2),
-            versions=package_versions("torch") if framework == "torch" else package_versions(),
-        ),
-    )
-    if progress == "json":
-        write_event(SavedEvent(sha256=card.sha256), sys.stdout)
-        return
+    packages = ["torch"] if framework == "torch" else []
+    card = save_weights(out, result.parameters, result.card(recipe, *packages))
     typer.echo(f"trained in {result.seconds:.1f} s; wrote {out}, version {card.sha256[:12]}")
     columns = {"fresh queries": result.fresh}
     if config.hold_out:
