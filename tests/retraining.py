@@ -55,7 +55,7 @@ def wait_for(
     admin: httpx.Client,
     job_id: int,
     happened: Callable[[dict[str, object]], bool],
-    timeout_s: float = 90,
+    timeout_s: float = 240,
 ) -> dict[str, object]:
     deadline = time.monotonic() + timeout_s
     while not happened(job := job_of(admin, job_id)):

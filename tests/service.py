@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 
 
 class Service:

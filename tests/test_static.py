@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
     "command",
     [
         pytest.param("mypy --platform linux --cache-dir .mypy_cache/linux", id="mypy-linux"),
+        pytest.param("mypy --platform darwin --cache-dir .mypy_cache/darwin", id="mypy-darwin"),
         pytest.param("ruff format --check .", id="ruff-format"),
         pytest.param("ruff check .", id="ruff-check"),
         pytest.param("lint-imports", id="import-linter"),

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 from pydantic_core import PydanticCustomError
 
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
@@ -171,3 +171,11 @@ class Version(BaseModel):
     created: datetime | None
     job: int | None = Field(None, description="the job that made it")
     card: ModelCard | None = Field(None, description="null for a file without a model card")
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="whether these weights were asked every query that exists, and keep the rule"
+    )
+    @property
+    def proven(self) -> bool:
+        """As `ModelCard.proves` has it, here as everywhere."""
+        return self.card is not None and self.card.proves(self.version)

@@ -203,7 +203,7 @@ function makeList(watch, more) {
       { class: "scroll", tabindex: "0", role: "region", "aria-label": "List of jobs" },
       h(
         "table",
-        { class: "plain" },
+        { class: "plain stacked" },
         h("thead", {}, h("tr", {}, ...heads.map((text) => (text ? h("th", { scope: "col", text }) : h("td"))))),
         items,
       ),

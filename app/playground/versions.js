@@ -22,7 +22,7 @@ export function startVersions({ box, call, onModelChange }) {
         { class: "scroll", tabindex: "0", role: "region", "aria-label": "List of versions" },
         h(
           "table",
-          { class: "plain" },
+          { class: "plain stacked" },
           h("thead", {}, h("tr", {}, ...heads.map((text) => (text ? h("th", { scope: "col", text }) : h("td"))))),
           rows,
         ),
@@ -92,16 +92,19 @@ export function startVersions({ box, call, onModelChange }) {
     const remove = twice("Delete", "Really delete?", `version ${version}`, () =>
       change(version, "DELETE", `models/${name}`, `Version ${version} is deleted.`),
     );
+    const figures = [
+      card ? `${card.recipe}, seed ${card.config.seed}` : "no card",
+      card ? percent(card.metrics.rule_accuracy, 2) : "–",
+      card ? card.metrics.excess_nll.toFixed(4) : "–",
+      card ? percent(card.metrics.exact_match) : "–",
+      created ? moment(created) : "–",
+    ];
     return h(
       "tr",
       {},
       h("td", {}, check),
       h("th", { scope: "row" }, h("code", { text: version }), " ", active ? h("span", { class: "badge good", text: "active" }) : "", shipped ? h("span", { class: "badge", text: "shipped" }) : ""),
-      h("td", { text: card ? `${card.recipe}, seed ${card.config.seed}` : "no card" }),
-      h("td", { text: card ? percent(card.metrics.rule_accuracy, 2) : "–" }),
-      h("td", { text: card ? card.metrics.excess_nll.toFixed(4) : "–" }),
-      h("td", { text: card ? percent(card.metrics.exact_match) : "–" }),
-      h("td", { text: created ? moment(created) : "–" }),
+      ...figures.map((text, at) => h("td", { "data-head": heads[at + 2], text })),
       h("td", {}, active ? "" : activate, " ", active || shipped ? "" : remove),
     );
   }
@@ -130,7 +133,7 @@ function sideBySide(picked) {
       ({ card }) => metrics(card.metrics).find(([other]) => other === name)[1],
     ]),
     ["The book’s accuracy", ({ card }) => percent(card.metrics.book_accuracy)],
-    ["Proven", ({ card, version }) => (card.proof && card.proof.violations === 0 && card.proof.sha256.startsWith(version) ? "on every query" : "no")],
+    ["Proven", ({ proven }) => (proven ? "on every query" : "no")],
     ["Recipe", ({ card }) => card.recipe],
     ...["num_samples", "num_epochs", "batch_size", "learning_rate", "seed", "resample", "weight_decay", "warm_up_steps", "schedule"].map(
       (name) => [name.replaceAll("_", " "), ({ card }) => String(card.config[name])],

@@ -1,4 +1,8 @@
-"""One browser for each module; for each test a page of its own, which must stay without errors."""
+"""One browser for all page tests; for each test a page of its own, which must stay without errors.
+
+The browser is closed as soon as a worker leaves this folder, for as long as Playwright runs there
+can be no other event loop on its thread.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ TIMEOUT_MS = 30_000
 """Only ever waited for on a machine that is busy with much else."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=TIMEOUT_MS)
     with open_browser() as opened:

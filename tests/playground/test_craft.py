@@ -29,6 +29,12 @@ new PerformanceObserver(list => {
 """
 
 
+IS_WITHOUT_SCROLLING = """button => {
+  const [it, box] = [button, button.closest(".scroll")].map(it => it.getBoundingClientRect());
+  return it.width > 0 && it.left >= box.left && it.right <= box.right;
+}"""
+
+
 def show_something(service: Service, playground: Playground) -> None:
     playground.query.fill("Menny")
     playground.expect_answer("Menny", str(service.transform("Menny")["response"]))
@@ -73,7 +79,7 @@ def test_axe_finds_nothing_in_the_view_for_training(
 ) -> None:
     with retrainable_service(tmp_path) as service:
         with admin_of(service) as admin:
-            run_job(admin, num_samples=200, num_epochs=3, batch_size=64, promote="always")
+            run_job(admin, num_samples=200, num_epochs=3, batch_size=64, promote="never")
         playground = open_playground(service.url, "#train")
         page = playground.page
         expect(page.get_by_label("Admin token")).to_be_visible()
@@ -91,6 +97,9 @@ def test_axe_finds_nothing_in_the_view_for_training(
                 page.set_viewport_size(viewport)
                 assert violations(page) == [], scheme
                 assert_no_horizontal_scroll(page)
+        for name in ("Watch job 1", "Activate version", "Delete version"):
+            button = page.get_by_role("button", name=name)
+            assert button.evaluate(IS_WITHOUT_SCROLLING), name
         take_picture(page, "phone-train.png")
 
 

@@ -145,6 +145,18 @@ def test_the_curl_command_asks_the_same_and_can_be_copied(
     assert response.json()["response"] == service.transform("Curl")["response"]
 
 
+def test_the_curl_command_is_seen_whole_also_with_a_temperature_and_a_seed(
+    service: Service, open_playground: OpenPlayground
+) -> None:
+    for width in (1280, 1001, 360):
+        playground = open_playground(service.url, viewport={"width": width, "height": 900})
+        playground.query.fill("WWWWW")
+        playground.page.get_by_label("Temperature").fill("1.95")
+        curl = playground.page.locator("#curl")
+        expect(curl).to_contain_text('"temperature":1.95,"seed":')
+        assert curl.evaluate("box => box.scrollHeight <= box.clientHeight"), width
+
+
 # --- think --------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.cuttable import CuttableProxy
 from tests.playground.conftest import OpenPlayground, Playground
@@ -122,6 +122,29 @@ def test_a_whole_training_run_is_seen_live_and_its_version_answers(
     delete.click()
     expect(page.locator("#versions-box tbody tr", has_text=version)).to_have_count(0)
     assert admin.get(f"/models/{version}").status_code == 404
+
+
+def test_a_version_is_proven_where_the_service_says_so(
+    trainable: Service, open_playground: OpenPlayground
+) -> None:
+    """It alone knows what a proof is: this one has no violation, but saw a single query."""
+
+    def answer_with_a_partial_proof(route: Route) -> None:
+        (shipped,) = [model for model in route.fetch().json()["models"] if model["shipped"]]
+        assert shipped["proven"]
+        shipped["proven"] = False
+        shipped["card"]["proof"]["queries"] = 1
+        route.fulfill(json={"models": [shipped]})
+
+    playground = unlocked(open_playground, trainable.url)
+    page = playground.page
+    proven = page.get_by_role("row", name="Proven")
+    page.get_by_label("Compare version").last.check()
+    expect(proven).to_have_text("Provenon every query")
+    page.route("**/models", answer_with_a_partial_proof)
+    page.reload()
+    page.get_by_label("Compare version").check()
+    expect(proven).to_have_text("Provenno")
 
 
 def test_a_wrong_token_is_refused_in_words_and_not_kept(
