@@ -12,8 +12,8 @@ import statistics
 import time
 
 from training.backend import mlx_on_this_thread
-from training.proof.check import CHUNK_SIZE, Plan
-from training.proof.run import Progress, prove
+from training.proof.queries import CHUNK_SIZE, Plan
+from training.proof.run import ProofProgress, prove
 from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
 
 NUM_MULTISETS = 4_187_105
@@ -23,7 +23,7 @@ def seconds_per_query(weights: Weights, processes: int, num_queries: int) -> flo
     """Wall time between the first chunks' end and the last but one's, over the queries in it."""
     ends: list[float] = []
 
-    def note(progress: Progress) -> None:
+    def note(progress: ProofProgress) -> None:
         if progress.done:
             ends.append(time.perf_counter())
 

@@ -19,7 +19,8 @@ from training.backend import mlx_on_this_thread
 from training.config import Recipe, TrainingConfig, recipe_config
 from training.dataset import generate_queries
 from training.model import build_model
-from training.proof.check import Findings, Plan, Workload, check, merge
+from training.proof.check import Findings, check, merge
+from training.proof.queries import Plan, Workload
 from training.trainer import forward_of, train
 from training.vocabulary import PADDING, Letters
 

@@ -1,13 +1,13 @@
 import json
 import math
-import random
+import multiprocessing
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, Iterator
 from itertools import combinations_with_replacement, permutations
 from pathlib import Path
 
@@ -18,19 +18,8 @@ from training.dataset import generate_queries
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.model import build_model
-from training.proof.check import (
-    NUM_QUERIES,
-    SAFETY,
-    Findings,
-    Plan,
-    Proof,
-    Workload,
-    check,
-    count_anagrams,
-    merge,
-    multisets,
-    rounding_spread,
-)
+from training.proof.check import SAFETY, Findings, Proof, check, merge, rounding_spread
+from training.proof.queries import NUM_QUERIES, Plan, Workload, count_anagrams, multisets
 from training.proof.run import prove
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
@@ -62,22 +51,6 @@ def copied_weights(tmp_path: Path) -> Path:
     shutil.copy(SHIPPED_WEIGHTS, copy)
     shutil.copy(card_path(SHIPPED_WEIGHTS), card_path(copy))
     return copy
-
-
-def verify(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", "verify", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def result_of(report: Path) -> dict[str, object]:
-    """A report without what differs from run to run."""
-    result: dict[str, object] = json.loads(report.read_text())
-    del result["seconds"], result["created"]
-    return result
 
 
 def proof_of(sha256: str, **changes: object) -> Proof:
@@ -220,10 +193,10 @@ def test_the_mean_excess_counts_each_letter_of_each_query_once(forward: Forward)
 
 
 def test_findings_merge_in_any_order(forward: Forward) -> None:
-    work = Plan(sample=20_000, seed=3).workload()
+    work = Plan(sample=9_000, seed=3).workload()
     parts = [check(forward, work.chunk(index)) for index in range(work.num_chunks)]
     assert merge(parts) == merge(reversed(parts))
-    assert merge(parts).queries == 20_000
+    assert merge(parts).queries == 9_000
 
 
 # --- carrying it out ----------------------------------------------------------------------------
@@ -238,49 +211,17 @@ def alone(shipped: Weights) -> dict[str, object]:
     return prove(shipped, THREE_CHUNKS).model_dump(mode="json", exclude={"seconds", "created"})
 
 
-def test_the_shipped_weights_keep_the_rule_up_to_three_letters(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    done = verify("--max-length", 3, "--cache", tmp_path, "--report", report)
-    assert done.returncode == 0, done.stdout + done.stderr
-    proof = Proof.model_validate_json(report.read_text())
+def test_the_shipped_weights_keep_the_rule_up_to_three_letters(shipped: Weights) -> None:
+    proof = prove(shipped, Plan(max_length=3))
     assert proof.queries == 52 + 52**2 + 52**3
     assert proof.violations == 0
     assert proof.smallest_margin >= 1
     assert not proof.holds  # not all queries that exist
 
 
-def test_two_processes_find_the_same(alone: dict[str, object], tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    verify("--sample", 9_000, "--processes", 2, "--cache", tmp_path, "--report", report)
-    assert result_of(report) == alone
-
-
-def test_two_ranks_find_the_same(alone: dict[str, object], tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    launch = Path(sys.executable).with_name("mlx.launch")
-    menny = Path(sys.executable).with_name("menny")
-    launched = subprocess.run(
-        [
-            *(launch, "-n", "2", "--backend", "ring", "--starting-port", two_free_ports()),
-            *(menny, "verify", "--sample", "9000", "--processes", "1"),
-            *("--cache", tmp_path, "--report", report),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert launched.stdout.count("9,000 random queries") == 1, launched.stderr  # one rank speaks
-    assert result_of(report) == alone
-
-
-def two_free_ports() -> str:
-    """The first of two neighbouring ports, below those that the system gives to clients."""
-    for port in random.sample(range(20_000, 30_000, 2), k=100):
-        with suppress(OSError), ExitStack() as stack:
-            for each in (port, port + 1):
-                stack.enter_context(socket.create_server(("127.0.0.1", each)))
-            return str(port)
-    raise AssertionError("no two neighbouring ports are free")
+def test_two_processes_find_the_same(alone: dict[str, object], shipped: Weights) -> None:
+    proof = prove(shipped, THREE_CHUNKS, processes=2)
+    assert proof.model_dump(mode="json", exclude={"seconds", "created"}) == alone
 
 
 def stop_after(num_chunks: int, weights: Weights, plan: Plan, cache: Path) -> None:
@@ -313,7 +254,7 @@ def test_a_stopped_proof_goes_on_from_there(
 
 def test_a_line_that_a_crash_cut_off_is_done_again(shipped: Weights, tmp_path: Path) -> None:
     stop_after(2, shipped, THREE_CHUNKS, tmp_path)
-    (state,) = tmp_path.glob("*/rank0.jsonl")
+    (state,) = tmp_path.glob("*/chunks.jsonl")
     state.write_bytes(state.read_bytes()[:-100])
     _, seen = progress_of(shipped, THREE_CHUNKS, tmp_path)
     assert seen == [1, 2, 3]
@@ -328,30 +269,51 @@ def test_the_state_of_other_weights_or_queries_is_not_used(
     assert progress_of(shipped, Plan(max_length=1), tmp_path)[1] == [0, 1]
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
+@pytest.fixture
+def verifying(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`menny verify` in two worker processes, with some chunks done."""
     command = [sys.executable, "-m", "app.cli", "verify", "--processes", "2"]
-    process = subprocess.Popen(
-        [*command, "--cache", tmp_path, "--no-record"],
+    with subprocess.Popen(
+        [*command, "--sample", "200000", "--cache", tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert wait_for_lines(tmp_path, 2)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 1
+    ) as process:
+        try:
+            wait_until(lambda: len(kept_chunks(tmp_path)) >= 2)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_keeps_what_was_done(verifying: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    verifying.send_signal(signal.SIGINT)
+    _, errors = verifying.communicate(timeout=60)
+    assert verifying.returncode == 1
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     assert len(kept_chunks(tmp_path)) >= 2
 
 
-def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_path: Path) -> None:
-    import multiprocessing
+def test_workers_end_when_their_parent_is_killed(verifying: "subprocess.Popen[str]") -> None:
+    workers = children_of(verifying.pid)
+    assert len(workers) >= 2
+    verifying.kill()
+    verifying.communicate(timeout=60)  # which waits for the workers' ends of the pipes, too
+    wait_until(lambda: not any(is_running(worker) for worker in workers))
 
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def is_running(pid: int) -> bool:
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return status.stdout.strip()[:1] not in {"", "Z"}
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_path: Path) -> None:
     def kill_one(_: object) -> None:
         for child in multiprocessing.active_children()[:1]:
             child.kill()
@@ -362,14 +324,16 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_p
 
 
 def kept_chunks(cache: Path) -> set[int]:
-    lines = [line for path in cache.glob("*/rank*.jsonl") for line in path.read_text().split("\n")]
+    lines = [line for path in cache.glob("*/chunks.jsonl") for line in path.read_text().split("\n")]
     return {json.loads(line)["chunk"] for line in lines if line.endswith("}")}
 
 
-def wait_for_lines(cache: Path, count: int) -> bool:
-    """Wait, a minute at most, until so many chunks are done."""
-    pause = threading.Event()
-    return any(len(kept_chunks(cache)) >= count or pause.wait(0.1) for _ in range(600))
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # --- mutation: a damaged model is caught --------------------------------------------------------
@@ -393,7 +357,12 @@ def test_damaged_weights_fail_with_a_right_counter_example(
     damaged_weights: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
-    done = verify("--weights", damaged_weights, "--max-length", 2, "--report", report)
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "verify", "--weights", damaged_weights]
+        + ["--max-length", "2", "--report", report, "--cache", tmp_path],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "NOT PROVEN" in done.stdout
     proof = Proof.model_validate_json(report.read_text())

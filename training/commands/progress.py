@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
 from training.epoch import Epoch
-from training.proof.run import Progress as ProofProgress
+from training.proof.run import ProofProgress
 
 _PROOF_LINES = 20  # in a pipe: one for each 5 %
 

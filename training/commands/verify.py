@@ -1,7 +1,6 @@
 """The command `menny verify`: every query that exists."""
 
 import os
-from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,8 @@ from rich.table import Table
 
 from training.commands.train import stop_on_signal
 from training.errors import ProofError, ProofStoppedError, WeightsError
-from training.proof.check import NUM_QUERIES, SAFETY, Plan, Proof
+from training.proof.check import SAFETY, Proof
+from training.proof.queries import NUM_QUERIES, Plan
 from training.vocabulary import MAX_QUERY_LENGTH
 from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
 
@@ -49,31 +49,26 @@ def verify_command(
     Ctrl-C stops; the same command goes on from there. Exit status 1 if any query is answered
     with a forbidden letter, or if rounding could make it so.
 
-    Example: [bold]menny verify --sample 100000[/bold], or on two machines
-    [bold]mlx.launch --hostfile hosts.json --backend ring menny verify[/bold]
+    Example: [bold]menny verify --sample 100000[/bold]
     """
     checked = load_weights(weights)
     plan = Plan(max_length, sample, seed)
 
     from training.backend import mlx_on_this_thread, mx
     from training.commands.progress import show_proof_progress
-    from training.proof.run import Ranks, prove
+    from training.proof.run import prove
 
     console = Console()
     with stop_on_signal() as stop, mlx_on_this_thread():
-        ranks = Ranks()
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
-        speaks = ranks.rank == 0
-        if speaks:
-            typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
-        with show_proof_progress(console) if speaks else nullcontext(lambda _: None) as watch:
+        typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
+        with show_proof_progress(console) as watch:
             try:
                 proof = prove(
                     checked,
                     plan,
                     processes=processes or (1 if on_gpu else _num_cores()),
                     cache=cache,
-                    ranks=ranks,
                     on_progress=watch,
                     should_stop=stop.is_set,
                 )
@@ -81,18 +76,16 @@ def verify_command(
                 raise ProofStoppedError(
                     f"{error}; what was checked is kept in {cache}: the same command goes on"
                 ) from None
-    if speaks:
-        console.print(_table(proof))
-        for example in proof.counter_examples:
-            typer.echo(
-                f"counter-example: {example.query} -> {example.response} "
-                f"(margin {example.margin:.4g})"
-            )
-        if report is not None:
-            _write(report, proof)
-        if proof.is_complete and record:
-            _record(weights, proof)
-        typer.echo(_verdict(proof))
+    console.print(_table(proof))
+    for example in proof.counter_examples:
+        typer.echo(
+            f"counter-example: {example.query} -> {example.response} (margin {example.margin:.4g})"
+        )
+    if report is not None:
+        _write(report, proof)
+    if proof.is_complete and record:
+        _record(weights, proof)
+    typer.echo(_verdict(proof))
     if proof.violations or not proof.withstands_rounding:
         raise typer.Exit(1)
 
