@@ -38,13 +38,13 @@ class Optimizer:
         """Make room for the moments before the first step, as `mx.compile` wants it."""
         self._adam.init(_as_vectors(model.trainable_parameters()))
 
-    def update(self, model: nn.Module, gradients: Tree) -> None:
-        """Take one step down the gradients of the model's trainable parameters."""
-        downhill = _as_vectors(gradients)
+    def update(self, model: nn.Module, tree: Tree) -> None:
+        """Take one step down the gradients, a `tree` like the model's trainable parameters."""
+        gradients = _as_vectors(tree)
         if self._max_grad_norm is not None:
-            downhill, _ = optim.clip_grad_norm(downhill, self._max_grad_norm)
+            gradients, _ = optim.clip_grad_norm(gradients, self._max_grad_norm)
         parameters = _as_vectors(model.trainable_parameters())
-        model.update(_as_tree(self._adam.apply_gradients(downhill, parameters), like=gradients))
+        model.update(_as_tree(self._adam.apply_gradients(gradients, parameters), like=tree))
 
 
 def _build_adam(config: TrainingConfig) -> optim.Optimizer:

@@ -150,14 +150,14 @@ def train(
     for epoch, train_part in enumerate(_training_parts(config, split.train, data_rng), start=1):
         if config.resample or epoch == 1:
             trained_on.append(query_codes(train_part.queries))
-            lessons = _with_further_labels(train_part, config.labels_per_query, label_rng)
+            train_data = _with_further_labels(train_part, config.labels_per_query, label_rng)
         losses = []
-        for batch in batch_iterate(
-            lessons, config.batch_size, order_rng if config.shuffle else None
+        for train_batch in batch_iterate(
+            train_data, config.batch_size, order_rng if config.shuffle else None
         ):
             if should_stop():
                 raise TrainingStoppedError(f"stopped in epoch {epoch} of {config.num_epochs}")
-            losses.append(learner.step(batch))
+            losses.append(learner.step(train_batch))
         loss = float(np.mean(losses))
         validation = evaluate(learner.forward, split.validation)
         # What the last step did shows only in the validation.

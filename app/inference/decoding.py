@@ -45,7 +45,7 @@ class Candidate:
     probability: float
 
 
-def pick(scores: Logits) -> tuple[npt.NDArray[np.intp], Logits]:
+def argmax_with_margin(scores: Logits) -> tuple[npt.NDArray[np.intp], Logits]:
     """The best letter of each position and its margin over the second best.
 
     Scores (..., V) -> letters (...), margins (...).
@@ -57,7 +57,7 @@ def pick(scores: Logits) -> tuple[npt.NDArray[np.intp], Logits]:
     return best, top[..., 0] - others.max(axis=-1)
 
 
-def draw_noise(prompt: Prompt) -> Logits | float:
+def gumbel_noise(prompt: Prompt) -> Logits | float:
     """What to add to the prompt's logits (L, V) before picking, so that picking samples."""
     if not prompt.temperature:
         return 0.0
@@ -73,7 +73,7 @@ def softmax(logits: Logits) -> Probabilities:
     return probabilities
 
 
-def likeliest(logits: Logits, length: int, count: int) -> list[list[Candidate]]:
+def top_k(logits: Logits, length: int, count: int) -> list[list[Candidate]]:
     """The `count` likeliest letters of the first `length` positions, likeliest first."""
     probabilities = softmax(logits[:length])  # (length, V)
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :count]

@@ -21,10 +21,10 @@ from app.inference.decoding import (
     Logits,
     Probabilities,
     Prompt,
-    draw_noise,
-    likeliest,
-    pick,
+    argmax_with_margin,
+    gumbel_noise,
     softmax,
+    top_k,
 )
 from app.inference.explanation import Explainer, Explanation
 from training.backend import mx
@@ -124,7 +124,7 @@ class ServedModel:
 
     def _decode_greedy(self, letters: Letters, logits: Logits) -> list[str]:
         """The likeliest letters, settled canonically where rounding leaves a doubt."""
-        best, margins = pick(logits)  # both (B, L)
+        best, margins = argmax_with_margin(logits)  # both (B, L)
         if len(letters) > 1:  # a query alone has its canonical logits already
             doubtful = ((margins < self._doubtful_margin) & (letters != PADDING)).any(axis=-1)
             for row in np.flatnonzero(doubtful):
@@ -134,16 +134,16 @@ class ServedModel:
     def _answer_specially(self, prompt: Prompt, letters: Letters, logits: Logits) -> Answer:
         """Answer a prompt that asks for more than letters: letters (L,), logits (L, V)."""
         length = len(prompt.query)
-        noise = draw_noise(prompt)  # (L, V)
-        best, margins = pick(logits + noise)
+        noise = gumbel_noise(prompt)  # (L, V)
+        best, margins = argmax_with_margin(logits + noise)
         is_doubtful = margins[:length].min() < self._doubtful_margin
         if prompt.candidates or prompt.explain or is_doubtful:
             logits = self._canonical_logits(letters)
-            best, _ = pick(logits + noise)
+            best, _ = argmax_with_margin(logits + noise)
         return Answer(
             decode(best[:length].tolist()),
             self.info.version,
-            candidates=likeliest(logits, length, prompt.candidates) if prompt.candidates else None,
+            candidates=top_k(logits, length, prompt.candidates) if prompt.candidates else None,
             distribution=softmax(logits[:length]) if prompt.explain else None,
             explanation=self._explain(letters) if prompt.explain else None,
         )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.inference import model as model_module
-from app.inference.decoding import Prompt, likeliest, pick
+from app.inference.decoding import Prompt, argmax_with_margin, top_k
 from app.inference.model import BATCH_SIZES, Answer, ServedModel
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL
@@ -198,12 +198,12 @@ def test_candidates_do_not_depend_on_company_either(model: ServedModel) -> None:
     assert model.answer([*others, asked])[-1] == alone
 
 
-def test_pick_gives_the_margin_over_the_second_best() -> None:
-    best, margin = pick(np.array([[1, 5, 3], [2, 2, 0]], dtype=np.float32))
+def test_the_best_letter_comes_with_its_margin_over_the_second_best() -> None:
+    best, margin = argmax_with_margin(np.array([[1, 5, 3], [2, 2, 0]], dtype=np.float32))
     assert (best.tolist(), margin.tolist()) == ([1, 0], [2, 0])
 
 
-def test_likeliest_probabilities_of_huge_logits_do_not_overflow() -> None:
+def test_probabilities_of_huge_logits_do_not_overflow() -> None:
     logits = np.full((5, 52), -1e4, dtype=np.float32)
     logits[:, 3] = 1e4
-    assert likeliest(logits, 1, 1)[0][0].probability == 1
+    assert top_k(logits, 1, 1)[0][0].probability == 1

@@ -118,7 +118,7 @@ def check(forward: Forward, work: Workload) -> Findings:
 
     wrong = np.flatnonzero(worst_margins <= 0)
     worst_first = wrong[np.argsort(worst_margins[wrong], kind="stable")][:MAX_COUNTER_EXAMPLES]
-    narrowest, dullest = int(worst_margins.argmin()), int(worst_excess.argmax())
+    min_margin_row, max_excess_row = int(worst_margins.argmin()), int(worst_excess.argmax())
     total_excess = math.fsum(anagrams * np.where(is_letter, excess, 0).sum(axis=1))
     return Findings(
         multisets=len(work.queries),
@@ -126,10 +126,10 @@ def check(forward: Forward, work: Workload) -> Findings:
         letters=int(letters.sum()),
         violations=int(anagrams[wrong].sum()),
         counter_examples=[counter_example(int(row)) for row in worst_first],
-        smallest_margin=float(worst_margins[narrowest]),
-        smallest_margin_query=text(narrowest),
-        worst_excess_nll=float(worst_excess[dullest]),
-        worst_excess_nll_query=text(dullest),
+        smallest_margin=float(worst_margins[min_margin_row]),
+        smallest_margin_query=text(min_margin_row),
+        worst_excess_nll=float(worst_excess[max_excess_row]),
+        worst_excess_nll_query=text(max_excess_row),
         mean_excess_nll=total_excess / int(letters.sum()),
     )
 
@@ -138,8 +138,10 @@ def merge(parts: Iterable[Findings]) -> Findings:
     """The findings of several chunks as one; the same whatever the order they come in."""
     findings = list(parts)
     letters = sum(part.letters for part in findings)
-    narrowest = min(findings, key=lambda part: (part.smallest_margin, part.smallest_margin_query))
-    dullest = min(findings, key=lambda part: (-part.worst_excess_nll, part.worst_excess_nll_query))
+    min_margin = min(findings, key=lambda part: (part.smallest_margin, part.smallest_margin_query))
+    max_excess = min(
+        findings, key=lambda part: (-part.worst_excess_nll, part.worst_excess_nll_query)
+    )
     counter_examples = [example for part in findings for example in part.counter_examples]
     counter_examples.sort(key=lambda example: (example.margin, example.query))
     return Findings(
@@ -148,10 +150,10 @@ def merge(parts: Iterable[Findings]) -> Findings:
         letters=letters,
         violations=sum(part.violations for part in findings),
         counter_examples=counter_examples[:MAX_COUNTER_EXAMPLES],
-        smallest_margin=narrowest.smallest_margin,
-        smallest_margin_query=narrowest.smallest_margin_query,
-        worst_excess_nll=dullest.worst_excess_nll,
-        worst_excess_nll_query=dullest.worst_excess_nll_query,
+        smallest_margin=min_margin.smallest_margin,
+        smallest_margin_query=min_margin.smallest_margin_query,
+        worst_excess_nll=max_excess.worst_excess_nll,
+        worst_excess_nll_query=max_excess.worst_excess_nll_query,
         mean_excess_nll=math.fsum(part.mean_excess_nll * part.letters for part in findings)
         / letters,
     )
