@@ -11,6 +11,7 @@ MennyError (training.errors)
     ├── NotFoundError           there is no such job or version
     ├── ConflictError           what was asked for doesn't go with how things are
     │   └── JobRunningError     another job is running
+    ├── ServiceManagerError     launchd or systemd can't do what was asked
     ├── UnauthorizedError       the admin token is missing or wrong
     └── TooManyFailuresError    too many wrong tokens at once
 """
@@ -47,6 +48,10 @@ class JobRunningError(ConflictError):
             f"with DELETE /train/{job_id}"
         )
         self.job_id = job_id
+
+
+class ServiceManagerError(ServiceError):
+    """launchd or systemd can't do what was asked, and why."""
 
 
 class UnauthorizedError(ServiceError):

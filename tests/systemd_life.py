@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 URL = "http://127.0.0.1:8471"
-STATE = Path.home() / ".local" / "state" / "menny"
+STATE = Path.home() / ".local" / "share" / "menny"
 
 
 def main() -> None:

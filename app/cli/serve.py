@@ -76,16 +76,22 @@ def serve(
     weights: Annotated[
         Path | None, typer.Option(help="The .npz file to serve (the shipped one).")
     ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A file with MENNY_NAME=value lines."),
+    ] = None,
 ) -> None:
     """Serve Menny over HTTP until SIGTERM or Ctrl-C.
 
-    Every setting is also an environment variable, MENNY_PORT for instance; a flag wins.
+    Every setting is also an environment variable, MENNY_PORT for instance; a flag wins, and
+    the environment wins over --env-file.
 
     Example: [bold]menny serve --port 8080[/bold], then
     [bold]curl localhost:8080/transform --json '{"query": "MeM"}'[/bold]
     """
     flags: dict[str, Any] = {"host": host, "port": port, "weights": weights}
-    settings = _settings({name: value for name, value in flags.items() if value is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = _settings(given, env_file)
 
     import uvicorn
 
@@ -172,10 +178,10 @@ def chat(
                 break
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
+def _settings(flags: dict[str, Any], env_file: Path | None) -> Settings:
     """Flags and `MENNY_*` variables, or a sentence that names the one that makes no sense."""
     try:
-        return Settings(**flags)
+        return Settings(_env_file=env_file, **flags)
     except ValidationError as error:
         if "MENNY_LOG_FILE" in os.environ:  # launchd tries again, every ten seconds, for ever
             from app.log_file import trim_stderr

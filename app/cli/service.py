@@ -4,21 +4,26 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.errors import ServiceManagerError
+from app.service import tools
 from app.service.belongings import belongings
 from app.service.belongings import purge as remove_own
-from app.service.definition import Definition, define, this_command
-from app.service.errors import ServiceManagerError
-from app.service.launchd import launchd_here
-from app.service.manager import Manager
-from app.service.probe import ask_health, refuse_if_taken, wait_until_well
-from app.service.systemd import systemd_here
-from app.service.tools import write_whole
+from app.service.definition import MAX_STOP_S, Definition, define, env_file_text, serve_command
+from app.service.manager import (
+    Manager,
+    ManagerName,
+    installed,
+    is_installed,
+    manager_here,
+)
+from app.service.manager import install as write_files
+from app.service.probe import ask_health, refuse_if_taken, wait_until_healthy
+from app.state import default_state_dir
 
 service_cli = typer.Typer(
     help="Keep Menny running: a launchd agent on a Mac, a systemd user unit on Linux.",
@@ -28,20 +33,13 @@ service_cli = typer.Typer(
 _LAST_LINES = 15
 
 
-class ManagerName(StrEnum):
-    """The service managers that there are files for."""
-
-    LAUNCHD = "launchd"
-    SYSTEMD = "systemd"
-
-
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on (127.0.0.1).", metavar="ADDRESS")
 ]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (8000).")]
 Weights = Annotated[Path | None, typer.Option(help="The .npz file to serve (the shipped one).")]
 Timeout = Annotated[
-    float, typer.Option(min=1, max=600, help="Seconds to wait until Menny is well.")
+    float, typer.Option(min=1, max=600, help="Seconds to wait until Menny is healthy.")
 ]
 Sandbox = Annotated[
     bool | None,
@@ -60,7 +58,7 @@ def install(
     sandbox: Sandbox = None,
     timeout: Timeout = 60,
 ) -> None:
-    """Install Menny as a service, start it, and wait until it is well.
+    """Install Menny as a service, start it, and wait until it is healthy.
 
     The MENNY_ variables that are set now go into the service, but for MENNY_ADMIN_TOKEN: the
     service has a token in its state directory. To install again renews the file if it is not as it
@@ -68,19 +66,18 @@ def install(
 
     Example: [bold]menny service install --port 8080[/bold]
     """
-    manager = _manager(sandbox)
+    manager = manager_here(sandbox)
     manager.check()
-    before = _installed(manager)
+    before = installed(manager)
     flags = _given(host=host, port=port, weights=weights)
     definition = define(
-        manager.folders, flags, before.environment if before and not fresh else None
+        manager.env_file, manager.log_dir, flags, before.variables if before and not fresh else None
     )
-    content = manager.render(definition)
     if "MENNY_ADMIN_TOKEN" in os.environ:
         typer.echo("MENNY_ADMIN_TOKEN is not written down: the service has its own", err=True)
-    is_same = manager.file.is_file() and manager.file.read_bytes() == content
+    is_same = is_installed(manager, definition)
     if is_same and manager.pid() is not None:
-        summary = wait_until_well(definition.url, manager.failure, timeout)
+        summary = wait_until_healthy(definition.url, manager.failure, timeout)
         typer.echo(
             f"Menny runs at {definition.url} as before ({summary}); "
             "after an upgrade, `menny service restart` has her run the new code"
@@ -89,9 +86,10 @@ def install(
     if manager.pid() is None or before is None or before.url != definition.url:
         refuse_if_taken(definition.url)
     if not is_same:
-        _say_what_is_replaced(manager, before)
-        manager.stop()
-        write_whole(manager.file, content)
+        if replaced := _out_of_date(manager, before):
+            typer.echo(f"replacing {replaced}")
+        manager.stop(before.stop_timeout_s if before else MAX_STOP_S)
+        write_files(manager, definition)
     summary = _start(manager, definition, timeout)
     typer.echo(f"Menny runs at {definition.url} ({summary})")
     _show_where(manager, definition)
@@ -109,14 +107,15 @@ def uninstall(
 
     Example: [bold]menny service uninstall[/bold]
     """
-    manager = _manager()
+    manager = manager_here()
     manager.check()
     was_there = manager.file.exists()
-    definition = _installed(manager)
-    kept = belongings(definition, manager.folders)
+    definition = installed(manager)
+    kept = belongings(definition, manager.log_dir)
     if purge and kept and not yes:
         typer.confirm(f"Remove Menny's files in {' and '.join(map(str, kept))}?", abort=True)
-    manager.forget()
+    manager.remove(definition.stop_timeout_s if definition else MAX_STOP_S)
+    manager.env_file.unlink(missing_ok=True)
     typer.echo(
         f"the service is removed, {manager.file} with it"
         if was_there
@@ -128,7 +127,7 @@ def uninstall(
 
 @service_cli.command()
 def start(timeout: Timeout = 60) -> None:
-    """Start the installed service, and wait until it is well."""
+    """Start the installed service, and wait until it is healthy."""
     manager, definition = _checked()
     if manager.pid() is None:
         refuse_if_taken(definition.url)
@@ -139,8 +138,8 @@ def start(timeout: Timeout = 60) -> None:
 @service_cli.command()
 def stop() -> None:
     """Stop the service gently, until `start` or the next login."""
-    manager, _ = _checked()
-    manager.stop()
+    manager, definition = _checked()
+    manager.stop(definition.stop_timeout_s)
     typer.echo("Menny has stopped; she starts again at `menny service start` or the next login")
 
 
@@ -148,7 +147,7 @@ def stop() -> None:
 def restart(timeout: Timeout = 60) -> None:
     """Stop the service gently and start it anew."""
     manager, definition = _checked()
-    manager.stop()
+    manager.stop(definition.stop_timeout_s)
     refuse_if_taken(definition.url)
     summary = _start(manager, definition, timeout)
     typer.echo(f"Menny runs at {definition.url} ({summary})")
@@ -156,14 +155,12 @@ def restart(timeout: Timeout = 60) -> None:
 
 @service_cli.command()
 def status() -> None:
-    """Show whether the service runs and is well; exit status 0 if it is."""
-    manager = _manager()
+    """Show whether the service runs and is healthy; exit status 0 if it is."""
+    manager = manager_here()
     manager.check()
     definition = _installed(manager)
-    if definition is None:
-        raise ServiceManagerError(_not_installed(manager))
     pid, answer = manager.pid(), ask_health(definition.url)
-    is_well = pid is not None and answer is not None and answer.is_well
+    is_healthy = pid is not None and answer is not None and answer.is_healthy
     running = f"process {pid}" if pid else f"not running ({manager.failure() or 'stopped'})"
     typer.echo(f"{manager.name:8} {running}")
     typer.echo(f"url      {definition.url}")
@@ -171,9 +168,9 @@ def status() -> None:
     if answer and not pid:
         typer.echo("         but that is not the service")
     _show_where(manager, definition)
-    if fault := _out_of_date(manager, definition):
-        typer.echo(f"note     {fault}: `menny service install` renews it")
-    raise typer.Exit(0 if is_well else 1)
+    if replaced := _out_of_date(manager, definition):
+        typer.echo(f"note     `menny service install` renews {replaced}")
+    raise typer.Exit(0 if is_healthy else 1)
 
 
 @service_cli.command()
@@ -182,11 +179,8 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
 ) -> None:
     """Show the last lines of the service's log."""
-    manager = _manager()
-    definition = _installed(manager)
-    if definition is None:
-        raise ServiceManagerError(_not_installed(manager))
-    command = manager.log_command(definition, lines, follow)
+    manager = manager_here()
+    command = manager.log_command(_installed(manager), lines, follow)
     program = shutil.which(command[0])
     if program is None:
         raise ServiceManagerError(f"{command[0]}, which shows the log, is not on the PATH")
@@ -204,62 +198,40 @@ def print_file(
     weights: Weights = None,
     sandbox: Sandbox = None,
 ) -> None:
-    """Show the file that `install` would write, and touch nothing.
+    """Show the file that `install` would write, on stderr its settings, and touch nothing.
 
     Example: [bold]menny service print --for systemd[/bold]
     """
-    manager = _manager(sandbox, manager_name)
+    manager = manager_here(sandbox, manager_name)
     flags = _given(host=host, port=port, weights=weights)
-    typer.echo(manager.render(define(manager.folders, flags)).decode(), nl=False)
+    definition = define(manager.env_file, manager.log_dir, flags)
+    typer.echo(f"# {manager.env_file}\n{env_file_text(definition.variables)}", err=True)
+    typer.echo(manager.render(definition).decode(), nl=False)
 
 
 # --- what the verbs have in common --------------------------------------------------------------
-
-
-def _manager(sandbox: bool | None = None, name: ManagerName | None = None) -> Manager:
-    """The service manager of this machine, or the one that is named."""
-    if name is None:
-        platform = _platform()
-        if platform not in {"darwin", "linux"}:
-            raise ServiceManagerError(
-                f"`menny service` knows launchd and systemd, and neither is on {platform}: "
-                "have your own supervisor run `menny serve`"
-            )
-        name = ManagerName.LAUNCHD if platform == "darwin" else ManagerName.SYSTEMD
-    return launchd_here() if name is ManagerName.LAUNCHD else systemd_here(sandbox)
-
-
-def _platform() -> str:
-    return sys.platform
 
 
 def _given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _installed(manager: Manager) -> Definition | None:
-    """What is installed; None if nothing is, or nothing that this version could have written."""
-    try:
-        definition = manager.parse(manager.file.read_bytes())
-        _ = definition.settings
-    except (OSError, ServiceManagerError):
-        return None
+def _installed(manager: Manager) -> Definition:
+    definition = installed(manager)
+    if definition is None:
+        raise ServiceManagerError(
+            f"{manager.file} is not this version's: `menny service install` renews it"
+            if manager.file.exists()
+            else "the service is not installed: `menny service install` does it"
+        )
     return definition
-
-
-def _not_installed(manager: Manager) -> str:
-    if manager.file.exists():
-        return f"{manager.file} is not this version's: `menny service install` renews it"
-    return "the service is not installed: `menny service install` does it"
 
 
 def _checked() -> tuple[Manager, Definition]:
     """The manager and a service that it can start."""
-    manager = _manager()
+    manager = manager_here()
     manager.check()
     definition = _installed(manager)
-    if definition is None:
-        raise ServiceManagerError(_not_installed(manager))
     if not Path(definition.command[0]).exists():
         raise ServiceManagerError(
             f"the service would run {definition.command[0]}, which is no longer there: "
@@ -268,42 +240,43 @@ def _checked() -> tuple[Manager, Definition]:
     return manager, definition
 
 
-def _out_of_date(manager: Manager, definition: Definition) -> str | None:
-    if definition.command != this_command():
-        return f"the service runs {definition.command[0]}, and this is {sys.executable}"
-    if manager.file.read_bytes() != manager.render(replace(definition, command=this_command())):
-        return f"{manager.file} is not as this version writes it"
+def _out_of_date(manager: Manager, definition: Definition | None) -> str | None:
+    """What `install` would replace, and why; None if nothing."""
+    if definition is None:
+        return f"{manager.file}, which is not Menny's" if manager.file.exists() else None
+    if definition.command[0] != sys.executable:
+        return f"{manager.file}, which runs {definition.command[0]} and not {sys.executable}"
+    if not is_installed(manager, replace(definition, command=serve_command(manager.env_file))):
+        return f"{manager.file}, which is another version's"
     return None
 
 
-def _say_what_is_replaced(manager: Manager, before: Definition | None) -> None:
-    if not manager.file.exists():
-        return
-    what = "another version's" if before is None else _out_of_date(manager, before)
-    typer.echo(f"replacing {manager.file}{f' ({what})' if what else ''}")
-
-
 def _start(manager: Manager, definition: Definition, timeout_s: float) -> str:
-    """Start it and wait until it is well; else show the end of its log, and raise the reason."""
+    """Start it and wait until it is healthy; else show the end of its log, and raise the reason."""
     try:
-        for folder in definition.folders:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (*definition.folders, manager.log_dir):
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         manager.start()
-        return wait_until_well(definition.url, manager.failure, timeout_s)
+        return wait_until_healthy(definition.url, manager.failure, timeout_s)
     except OSError as error:
         raise ServiceManagerError(f"{error.filename} can't be made: {error.strerror}") from error
     except ServiceManagerError:
-        for line in manager.last_words(definition, _LAST_LINES):
+        words = tools.run_tool(*manager.log_command(definition, _LAST_LINES, follow=False))
+        for line in words.stdout.splitlines():
             typer.echo(f"  | {line}", err=True)
         raise
 
 
 def _show_where(manager: Manager, definition: Definition) -> None:
+    settings = definition.settings
     typer.echo(f"file     {manager.file}")
-    typer.echo(f"state    {definition.state_dir}")
-    log_file = definition.environment.get("MENNY_LOG_FILE")
-    typer.echo(f"log      {log_file or 'the journal'}: `menny service logs`")
-    typer.echo(f"token    MENNY_STATE_DIR='{definition.state_dir}' menny token")
+    typer.echo(f"settings {manager.env_file}")
+    typer.echo(f"state    {settings.state_dir}")
+    typer.echo(f"log      {settings.log_file or 'the journal'}: `menny service logs`")
+    is_default = settings.state_dir == default_state_dir()
+    where = "" if is_default else f"MENNY_STATE_DIR='{settings.state_dir}' "
+    typer.echo(f"token    {where}menny token")
 
 
 def _warn_about_logout(manager: Manager) -> None:

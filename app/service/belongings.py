@@ -5,18 +5,20 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from app.service.definition import LOG_NAME, Definition, Folders
+from app.service.definition import LOG_NAME, Definition
 from app.service.launchd import CRASH_LOG_NAME
+from app.settings import Settings
 
 _STATE = ("admin_token", ".admin_token.*", "lock", "menny.sqlite3*", "versions", "staging")
 
 
-def belongings(definition: Definition | None, folders: Folders) -> dict[Path, Sequence[str]]:
+def belongings(definition: Definition | None, log_dir: Path | None) -> dict[Path, Sequence[str]]:
     """The folders that exist, and the patterns of what is Menny's in each."""
-    found = {definition.state_dir if definition else folders.state: _STATE}
-    logs = [folders.logs / LOG_NAME] if folders.logs else []
-    if definition and (custom := definition.environment.get("MENNY_LOG_FILE")):
-        logs.append(Path(custom))
+    settings = definition.settings if definition else Settings()
+    found = {settings.state_dir: _STATE}
+    logs = [log_dir / LOG_NAME] if log_dir else []
+    if settings.log_file:
+        logs.append(settings.log_file)
     for log in logs:
         name = glob.escape(log.name)
         found[log.parent] = (*found.get(log.parent, ()), name, f"{name}.[0-9]*", CRASH_LOG_NAME)

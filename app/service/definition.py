@@ -1,18 +1,24 @@
-"""What the service manager is to run: the command, its environment, its folders."""
+"""What a service manager is to run: `menny serve` with a file of settings.
 
-import ipaddress
+The settings are `MENNY_NAME='value'` lines in a file of their own, which `menny serve --env-file`
+reads: one format on every platform, and one that its owner can edit.
+"""
+
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource
 
-from app.service.errors import ServiceManagerError
+from app.errors import ServiceManagerError
+from app.http.hosts import is_loopback_host
 from app.settings import Settings, complaint_about
+from app.state import default_state_dir
 
 LOG_NAME = "menny.log"
 
@@ -20,15 +26,15 @@ _STOP_MARGIN_S = 10
 """On top of what open requests get: to announce the end, and to stop a training job."""
 MAX_STOP_S = 300 + _STOP_MARGIN_S
 """What that may come to: MENNY_SHUTDOWN_TIMEOUT_S is 300 at most."""
+_PATHS = ("MENNY_STATE_DIR", "MENNY_LOG_FILE", "MENNY_WEIGHTS")
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a service keeps what it writes."""
+class _GivenSettings(Settings):
+    """Settings from what is given alone, whatever the environment of this process is."""
 
-    state: Path
-    logs: Path | None
-    """None: the service manager keeps the log itself."""
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
+        return (sources["init_settings"],)
 
 
 @dataclass(frozen=True)
@@ -36,28 +42,23 @@ class Definition:
     """A service, whichever manager runs it."""
 
     command: tuple[str, ...]
-    environment: Mapping[str, str]
-    """The MENNY_ variables, and nothing else; never the admin token."""
+    variables: Mapping[str, str]
+    """The MENNY_ variables of its settings, and nothing else; never the admin token."""
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What the service will make of its environment; raises `ServiceManagerError`."""
-        with _environment(self.environment):
-            try:
-                return Settings()
-            except ValidationError as error:
-                raise ServiceManagerError(complaint_about(error)) from None
-
-    @property
-    def state_dir(self) -> Path:
-        """Where it keeps jobs, versions and the admin token."""
-        return Path(self.environment["MENNY_STATE_DIR"])
+        """What the service will make of its variables; raises `ServiceManagerError`."""
+        given: dict[str, Any] = {_field_of(name): value for name, value in self.variables.items()}
+        try:
+            return _GivenSettings(**given)
+        except ValidationError as error:
+            raise ServiceManagerError(complaint_about(error)) from None
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Those that have to be there before it starts."""
-        log_file = self.environment.get("MENNY_LOG_FILE")
-        return (self.state_dir, Path(log_file).parent) if log_file else (self.state_dir,)
+        """Those that it writes to, which have to be there before it starts."""
+        log_file = self.settings.log_file
+        return (self.settings.state_dir, *([log_file.parent] if log_file else []))
 
     @property
     def stop_timeout_s(self) -> int:
@@ -71,38 +72,50 @@ class Definition:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
 
 
-def this_command() -> tuple[str, ...]:
+def serve_command(env_file: Path) -> tuple[str, ...]:
     """The Menny that runs now, by an absolute path; -P: no modules from the working directory."""
-    return (sys.executable, "-P", "-m", "app.cli", "serve")
+    return (sys.executable, "-P", "-m", "app.cli", "serve", "--env-file", str(env_file))
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The MENNY_ variables in a file of settings; none if there is no such file."""
+    found = DotEnvSettingsSource(Settings, env_file=path, env_file_encoding="utf-8").env_vars
+    return {name.upper(): value for name, value in found.items() if value and _is_setting(name)}
+
+
+def env_file_text(variables: Mapping[str, str]) -> str:
+    """The lines that `read_env_file` reads as these variables."""
+    return "".join(f"{name}={_quoted(value)}\n" for name, value in sorted(variables.items()))
 
 
 def define(
-    folders: Folders, flags: Mapping[str, Any], installed: Mapping[str, str] | None = None
+    env_file: Path,
+    log_dir: Path | None,
+    flags: Mapping[str, Any],
+    installed: Mapping[str, str] | None = None,
 ) -> Definition:
     """What is installed already, then the MENNY_ variables that are set here, then the flags.
 
-    Paths become absolute, for the service has another working directory.
+    Without a `log_dir` the service manager keeps the log. Paths become absolute, for the service
+    has another working directory. Raises `ServiceManagerError` for what no service can be.
     """
-    environment = dict(installed or {})
-    for name, value in os.environ.items():
-        if value and _field_of(name) in Settings.model_fields:
-            environment[name.upper()] = value
-    environment |= {f"MENNY_{name.upper()}": str(value) for name, value in flags.items()}
-    # A token has no place in a file that others can read: the service has one in its state.
-    environment.pop("MENNY_ADMIN_TOKEN", None)
-    environment.setdefault("MENNY_STATE_DIR", str(folders.state))
-    if folders.logs is not None:
-        environment.setdefault("MENNY_LOG_FILE", str(folders.logs / LOG_NAME))
-    for name in ("MENNY_STATE_DIR", "MENNY_LOG_FILE", "MENNY_WEIGHTS"):
-        if name in environment:
-            environment[name] = str(Path(environment[name]).expanduser().absolute())
-    for name, value in environment.items():
+    variables = {name: value for name, value in (installed or {}).items() if _is_setting(name)}
+    variables |= {n.upper(): value for n, value in os.environ.items() if value and _is_setting(n)}
+    variables |= {f"MENNY_{name.upper()}": str(value) for name, value in flags.items()}
+    # A generated token has its own file, and one that somebody has chosen is not for a second one.
+    variables.pop("MENNY_ADMIN_TOKEN", None)
+    variables.setdefault("MENNY_STATE_DIR", str(default_state_dir()))
+    if log_dir is not None:
+        variables.setdefault("MENNY_LOG_FILE", str(log_dir / LOG_NAME))
+    for name in set(_PATHS) & variables.keys():
+        variables[name] = str(Path(variables[name]).expanduser().absolute())
+    for name, value in variables.items():
         if not value.isprintable():
             raise ServiceManagerError(f"{name} has a character that is not printable")
-    definition = Definition(this_command(), dict(sorted(environment.items())))
+    definition = Definition(serve_command(env_file), variables)
     if definition.settings.port == 0:
         raise ServiceManagerError("a service needs a port that stays: MENNY_PORT can't be 0")
-    if not _is_loopback(definition.settings.host):
+    if not is_loopback_host(definition.settings.host):
         # It would need a token that its owner has chosen, and here none is written down.
         raise ServiceManagerError(
             f"{definition.settings.host} can be reached from other machines, and the service is "
@@ -111,27 +124,15 @@ def define(
     return definition
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _quoted(value: str) -> str:
+    """As python-dotenv reads it; `${` would begin a variable, whose default is written instead."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "${:-$}{")
+    return f"'{escaped}'"
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These MENNY_ variables in place of those that are set here."""
-    ours = {name: value for name, value in os.environ.items() if _field_of(name)}
-    try:
-        for name in ours:
-            del os.environ[name]
-        os.environ.update(variables)
-        yield
-    finally:
-        for name in variables:
-            os.environ.pop(name, None)
-        os.environ.update(ours)
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith("MENNY_") and _field_of(name) in Settings.model_fields
 
 
 def _field_of(name: str) -> str:
-    return name.lower().removeprefix("menny_") if name.upper().startswith("MENNY_") else ""
+    return name.lower().removeprefix("menny_")

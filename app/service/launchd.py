@@ -5,38 +5,39 @@
 a restart is a `bootout`, which sends SIGTERM, and a `bootstrap`.
 """
 
-import os
 import plistlib
 import re
 import time
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from app.service.definition import MAX_STOP_S, Definition, Folders
-from app.service.errors import ServiceManagerError
-from app.service.manager import Manager
-from app.service.tools import run_tool, tail, what_it_said
+from app.errors import ServiceManagerError
+from app.service import tools
+from app.service.definition import Definition
+from app.service.tools import complaint
 
 LABEL = "local.menny"
 CRASH_LOG_NAME = "menny.crash.log"
 
-_EIO, _EALREADY, _NO_SUCH_DOMAIN = 5, 37, 125
+_EIO, _EALREADY = 5, 37
 _SETTLING_S = 30.0
 """How long launchd may take, besides what the agent is given to stop (ExitTimeOut)."""
 _POLL_S = 0.25
+_FILES = 10_240
+"""What macOS gives at most (OPEN_MAX); launchd gives 256, and a connection takes one."""
 
 
-class Launchd(Manager):
+class Launchd:
     """The agent `local.menny` of the user who is logged in at the screen."""
 
     name = "launchd"
 
     def __init__(self, home: Path, uid: int) -> None:
-        self.file = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
-        self.folders = Folders(
-            state=home / "Library" / "Application Support" / "Menny",
-            logs=home / "Library" / "Logs" / "Menny",
-        )
+        library = home / "Library"
+        self.file = library / "LaunchAgents" / f"{LABEL}.plist"
+        self.env_file = library / "Application Support" / "Menny" / "service.env"
+        self.log_dir = library / "Logs" / "Menny"
+        self._crash_log = self.log_dir / CRASH_LOG_NAME
         self._uid = uid
         self._domain = f"gui/{uid}"
         self._target = f"gui/{uid}/{LABEL}"
@@ -47,13 +48,13 @@ class Launchd(Manager):
             {
                 "Label": LABEL,
                 "ProgramArguments": list(definition.command),
-                "EnvironmentVariables": dict(definition.environment),
-                # Not the state directory: without it, launchd would not even start her again.
+                # A folder that is always there: without it, launchd would not even start her.
                 "WorkingDirectory": "/",
                 "RunAtLoad": True,
                 "KeepAlive": {"SuccessfulExit": False},
                 "ThrottleInterval": 10,
                 "ExitTimeOut": definition.stop_timeout_s,
+                "SoftResourceLimits": {"NumberOfFiles": _FILES},
                 # Not Background: that would slow down disk and processor for a service that
                 # somebody waits for.
                 "ProcessType": "Interactive",
@@ -64,20 +65,14 @@ class Launchd(Manager):
             }
         )
 
-    def parse(self, content: bytes) -> Definition:
-        """The command and environment of a plist."""
+    def parse(self, content: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
+        """ProgramArguments and EnvironmentVariables of a plist."""
         try:
             plist = plistlib.loads(content)
-            environment = plist["EnvironmentVariables"]
-            command = tuple(map(str, plist["ProgramArguments"]))
-            definition = Definition(command, {str(k): str(v) for k, v in environment.items()})
-            if not (
-                definition.state_dir.is_absolute() and definition.environment["MENNY_LOG_FILE"]
-            ):
-                raise ValueError("its state directory is not absolute")
-            return definition
+            variables = dict(plist.get("EnvironmentVariables", {}))
+            return tuple(map(str, plist["ProgramArguments"])), variables
         except Exception as error:  # plistlib raises whatever its parser does
-            raise ServiceManagerError(f"{self.file} is not a plist of Menny's: {error}") from error
+            raise ValueError(f"not a plist of Menny's: {error}") from error
 
     def check(self) -> None:
         """There is a launchctl, and this is not root."""
@@ -85,7 +80,7 @@ class Launchd(Manager):
             raise ServiceManagerError(
                 "the agent belongs to a user, not to root: run this as yourself, without sudo"
             )
-        run_tool("launchctl", "version")
+        tools.run_tool("launchctl", "version")
 
     def pid(self) -> int | None:
         """From `launchctl print`."""
@@ -107,68 +102,55 @@ class Launchd(Manager):
 
     def start(self) -> None:
         """`enable`, `bootstrap`; `kickstart` if launchd knows it already."""
-        assert self.folders.logs is not None  # noqa: S101 - see __init__
-        self.folders.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._printed() is not None:
-            self._expect(run_tool("launchctl", "kickstart", self._target), "start the agent")
+            self._expect(tools.run_tool("launchctl", "kickstart", self._target), "start the agent")
             return
-        run_tool("launchctl", "enable", self._target)  # undoes a `launchctl disable`
-        deadline = time.monotonic() + _SETTLING_S
-        while True:
-            ended = run_tool("launchctl", "bootstrap", self._domain, str(self.file))
-            if ended.returncode not in {_EIO, _EALREADY} or time.monotonic() > deadline:
-                break
-            time.sleep(_POLL_S)
-        if ended.returncode == _NO_SUCH_DOMAIN:
+        # Without the domain, as over SSH, `bootstrap` fails with 125, or with 5 like a busy one.
+        if tools.run_tool("launchctl", "print", self._domain).returncode != 0:
             raise ServiceManagerError(
                 f"there is no {self._domain}: launchd runs an agent for a user who is logged in at "
                 "the screen; log in there, then run this again"
             )
+        tools.run_tool("launchctl", "enable", self._target)  # undoes a `launchctl disable`
+        deadline = time.monotonic() + _SETTLING_S
+        while True:
+            ended = tools.run_tool("launchctl", "bootstrap", self._domain, str(self.file))
+            if ended.returncode not in {_EIO, _EALREADY} or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
         self._expect(ended, "load the agent")
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float) -> None:
         """`bootout`, then wait until launchd has forgotten the agent."""
         if self._printed() is None:
             return
-        patience_s = _SETTLING_S + MAX_STOP_S
-        ended = run_tool("launchctl", "bootout", self._target, timeout_s=patience_s)
+        patience_s = _SETTLING_S + timeout_s
         deadline = time.monotonic() + patience_s
+        ended = tools.run_tool("launchctl", "bootout", self._target, timeout_s=patience_s)
         while self._printed() is not None:
             if time.monotonic() > deadline:
                 self._expect(ended, "stop the agent")
                 raise ServiceManagerError(f"{LABEL} has not stopped for {patience_s:.0f} seconds")
             time.sleep(_POLL_S)
 
-    def forget(self) -> None:
+    def remove(self, timeout_s: float) -> None:
         """Stop, and remove the plist."""
-        self.stop()
+        self.stop(timeout_s)
         self.file.unlink(missing_ok=True)
 
     def log_command(self, definition: Definition, lines: int, follow: bool) -> list[str]:
-        """`tail`; -F, so that it goes on after a rotation."""
-        log = definition.environment["MENNY_LOG_FILE"]
-        return ["tail", "-n", str(lines), *(["-F"] if follow else []), log]
+        """`tail` of the log, and of what came before it or was left by a crash.
 
-    def last_words(self, definition: Definition, lines: int) -> list[str]:
-        """Of the log, and of what came before it or was left by a crash."""
-        log = Path(definition.environment["MENNY_LOG_FILE"])
-        return [*tail(log, lines), *tail(self._crash_log, lines)]
-
-    @property
-    def _crash_log(self) -> Path:
-        assert self.folders.logs is not None  # noqa: S101 - see __init__
-        return self.folders.logs / CRASH_LOG_NAME
+        -F, so that it goes on after a rotation.
+        """
+        logs = [str(path) for path in (self._crash_log, definition.settings.log_file) if path]
+        return ["tail", "-n", str(lines), *(["-F"] if follow else []), *logs]
 
     def _printed(self) -> str | None:
         """What launchd says about the agent; None if it does not know it."""
-        ended = run_tool("launchctl", "print", self._target)
+        ended = tools.run_tool("launchctl", "print", self._target)
         return ended.stdout if ended.returncode == 0 else None
 
     def _expect(self, ended: CompletedProcess[str], what: str) -> None:
         if ended.returncode != 0:
-            raise ServiceManagerError(f"launchd could not {what}: {what_it_said(ended)}")
-
-
-def launchd_here() -> Launchd:
-    """The launchd of this user."""
-    return Launchd(Path.home(), os.geteuid())
+            raise ServiceManagerError(f"launchd could not {what}: {complaint(ended)}")

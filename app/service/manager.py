@@ -1,55 +1,73 @@
-"""What `menny service` asks of a service manager, whichever it is."""
+"""The service manager of this machine, and what is installed with it.
 
-from abc import ABC, abstractmethod
+`Launchd` and `Systemd` have the same methods: `render` and `parse` a plist or unit; `check`, `pid`
+and `failure` ask; `start`, `stop` and `remove` act; `log_command` shows the log.
+"""
+
+import os
+import sys
+from enum import StrEnum
 from pathlib import Path
 
-from app.service.definition import Definition, Folders
+from app.errors import ServiceManagerError
+from app.service.definition import Definition, env_file_text, read_env_file
+from app.service.launchd import Launchd
+from app.service.systemd import Systemd
+from training.atomic import write_atomically
+
+Manager = Launchd | Systemd
 
 
-class Manager(ABC):
-    """launchd or systemd; every method that asks it raises `ServiceManagerError`."""
+class ManagerName(StrEnum):
+    """The service managers that there are files for."""
 
-    name: str
-    file: Path
-    """The plist or unit file."""
-    folders: Folders
+    LAUNCHD = "launchd"
+    SYSTEMD = "systemd"
 
-    @abstractmethod
-    def render(self, definition: Definition) -> bytes:
-        """The file that makes this definition a service; touches nothing."""
 
-    @abstractmethod
-    def parse(self, content: bytes) -> Definition:
-        """The definition in a file of `render`; `ServiceManagerError` if it is not one."""
+def manager_here(sandbox: bool | None = None, name: ManagerName | None = None) -> Manager:
+    """The service manager of this machine, or the one that is named.
 
-    @abstractmethod
-    def check(self) -> None:
-        """Raise unless the manager can be used here and now, with a sentence that says why."""
+    The sandbox of a unit is there unless it is refused, now or when the unit was installed.
+    """
+    of_platform = {"darwin": ManagerName.LAUNCHD, "linux": ManagerName.SYSTEMD}
+    name = name or of_platform.get(sys.platform)
+    if name is None:
+        raise ServiceManagerError(
+            f"`menny service` knows launchd and systemd, and neither is on {sys.platform}: "
+            "have your own supervisor run `menny serve`"
+        )
+    if name is ManagerName.LAUNCHD:
+        return Launchd(Path.home(), os.geteuid())
+    config_home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Systemd(Path(config_home), sandbox)
 
-    @abstractmethod
-    def pid(self) -> int | None:
-        """The process of the service, if it runs."""
 
-    @abstractmethod
-    def failure(self) -> str | None:
-        """How the service ended, if it failed and does not run now."""
+def installed(manager: Manager) -> Definition | None:
+    """What is installed; None if nothing is, or nothing that Menny could have written."""
+    try:
+        command, older_settings = manager.parse(manager.file.read_bytes())
+        definition = Definition(command, read_env_file(manager.env_file) or older_settings)
+        has_place = Path(definition.variables["MENNY_STATE_DIR"]).is_absolute()
+        return definition if has_place and definition.settings else None
+    except (OSError, ValueError, KeyError, ServiceManagerError):
+        return None
 
-    @abstractmethod
-    def start(self) -> None:
-        """Start it, now and whenever the user logs in; a new file is read."""
 
-    @abstractmethod
-    def stop(self) -> None:
-        """Stop it gently, and wait until it has stopped; nothing if it does not run."""
+def is_installed(manager: Manager, definition: Definition) -> bool:
+    """Whether the files are as `install` would leave them."""
+    try:
+        content = manager.file.read_bytes()
+    except OSError:
+        return False
+    settings = read_env_file(manager.env_file)
+    return content == manager.render(definition) and settings == definition.variables
 
-    @abstractmethod
-    def forget(self) -> None:
-        """Stop it and remove its file."""
 
-    @abstractmethod
-    def log_command(self, definition: Definition, lines: int, follow: bool) -> list[str]:
-        """The command that shows the log."""
-
-    @abstractmethod
-    def last_words(self, definition: Definition, lines: int) -> list[str]:
-        """The last lines of the log, whatever can be had of them."""
+def install(manager: Manager, definition: Definition) -> None:
+    """Write the settings, for this user alone, and the plist or unit."""
+    text = env_file_text(definition.variables).encode()
+    manager.env_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(manager.env_file, [text], mode=0o600)
+    manager.file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(manager.file, [manager.render(definition)])

@@ -1,5 +1,7 @@
-"""Asking the service whether it is well, and who else answers at its address."""
+"""Asking the service whether it is healthy, and who else answers at its address."""
 
+import http.client
+import json
 import shutil
 import subprocess
 import time
@@ -7,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import httpx
-
-from app.service.errors import ServiceManagerError
+from app.errors import ServiceManagerError
 
 _POLL_S = 0.2
 _TIMEOUT_S = 10.0
+_MAX_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,30 @@ class Answer:
     """What `/health` said."""
 
     is_menny: bool
-    is_well: bool
+    is_healthy: bool
     summary: str
 
 
 def ask_health(url: str) -> Answer | None:
     """One GET of `/health`; None if nothing listens there."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT_S)
     try:
-        response = httpx.get(f"{url}/health", timeout=_TIMEOUT_S, trust_env=False)
-    except httpx.ConnectError:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        body = response.read(_MAX_BYTES)
+    except (ConnectionResetError, BrokenPipeError, TimeoutError, http.client.HTTPException):
+        return Answer(is_menny=False, is_healthy=False, summary="no answer in HTTP")
+    except OSError:
         return None
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return Answer(is_menny=False, is_well=False, summary="no answer in HTTP")
+    finally:
+        connection.close()
     try:
-        health = response.json()
+        health = json.loads(body)
         status, version = health["status"], health.get("model_version")
     except (ValueError, KeyError, TypeError, AttributeError):
         server = response.headers.get("server")
         named = f" by {server[:80]!r}" if server else ""
-        return Answer(False, False, f"HTTP status {response.status_code}{named}")
+        return Answer(False, False, f"HTTP status {response.status}{named}")
     if status != "ok":
         return Answer(True, False, f"{status}: {health.get('reason') or 'no reason given'}")
     proven = ", proven" if health.get("proven") else ""
@@ -57,13 +63,13 @@ def refuse_if_taken(url: str) -> None:
     )
 
 
-def wait_until_well(url: str, failure: Callable[[], str | None], timeout_s: float) -> str:
+def wait_until_healthy(url: str, failure: Callable[[], str | None], timeout_s: float) -> str:
     """Wait for a 200 of `/health`; its summary. Raises `ServiceManagerError` with the reason."""
     deadline = time.monotonic() + timeout_s
     seen = "nothing listens there"
     while time.monotonic() < deadline:
         if answer := ask_health(url):
-            if answer.is_well:
+            if answer.is_healthy:
                 return answer.summary
             if answer.is_menny:  # she loads her model before she answers: it won't get better
                 raise ServiceManagerError(f"{url}/health says {answer.summary}")

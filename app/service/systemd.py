@@ -2,131 +2,81 @@
 
 import getpass
 import os
-import re
+import shlex
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from app.service.definition import MAX_STOP_S, Definition, Folders
-from app.service.errors import ServiceManagerError
-from app.service.manager import Manager
-from app.service.tools import run_tool, what_it_said
+from app.errors import ServiceManagerError
+from app.service import tools
+from app.service.definition import Definition
+from app.service.tools import complaint
 
 UNIT = "menny.service"
 
 _PATIENCE_S = 90.0
 
-_TEMPLATE = """\
-[Unit]
-Description=Menny, a tiny Transformer that answers over HTTP
-# A wrong configuration is given up on after five starts within a minute; a rare crash never.
-StartLimitIntervalSec=60
-StartLimitBurst=5
-
-[Service]
-# Not notify: whoever starts it asks /health, which also knows whether there is a model.
-Type=exec
-ExecStart={command}
-{environment}
-WorkingDirectory=/
-Restart=on-failure
-RestartSec=5
-# SIGTERM goes to the server alone, which drains and ends its training job.
-KillMode=mixed
-TimeoutStopSec={stop_timeout}
-UMask=0077
-
-NoNewPrivileges=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-{sandbox}
-[Install]
-WantedBy=default.target
-"""
-
-_SANDBOX = """
-# Its own view of the file system. A user's service manager needs a user namespace for it.
-PrivateUsers=yes
-ProtectSystem=strict
-ProtectHome=read-only
-ReadWritePaths={writable}
-PrivateTmp={private_tmp}
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-"""
-_SANDBOX_MARK = "\nPrivateUsers=yes\n"
+_SANDBOX_MARK = "PrivateUsers=yes"
 _EXIT_NAMESPACE, _EXIT_USER = "226", "217"
 
 
-class Systemd(Manager):
+class Systemd:
     """The unit `menny.service` of this user's service manager."""
 
     name = "systemd"
+    log_dir = None
 
-    def __init__(self, config_home: Path, state_home: Path, sandbox: bool | None = None) -> None:
+    def __init__(self, config_home: Path, sandbox: bool | None = None) -> None:
         self.file = config_home / "systemd" / "user" / UNIT
-        self.folders = Folders(state=state_home / "menny", logs=None)
+        self.env_file = config_home / "menny" / "service.env"
         if sandbox is None:
-            sandbox = not self.file.is_file() or _SANDBOX_MARK in self.file.read_text()
+            sandbox = not self.file.is_file() or _SANDBOX_MARK in self.file.read_text().splitlines()
         self._sandbox = sandbox
 
     def render(self, definition: Definition) -> bytes:
-        """A unit file; only the state directory can be written."""
-        writable = [definition.state_dir]
-        if log_file := definition.environment.get("MENNY_LOG_FILE"):
-            writable.append(Path(log_file).parent)
+        """A unit file; only the folders that the definition names can be written."""
+        writable = list(definition.folders)
         # A /tmp of its own would hide what it needs of the common one. MLX wants one to write to.
-        needed = [*writable, Path(definition.command[0]), definition.settings.weights]
+        needed = [
+            *writable,
+            self.env_file,
+            Path(definition.command[0]),
+            definition.settings.weights,
+        ]
         is_in_tmp = any(path.is_relative_to(tmp) for path in needed for tmp in ("/tmp", "/var/tmp"))  # noqa: S108
         if is_in_tmp:
             writable.append(Path("/tmp"))  # noqa: S108
-        sandbox = _SANDBOX.format(
+        sandbox = _template("sandbox.service").format(
             # "-": without its state directory, it still starts and answers.
             writable=" ".join(_quoted(f"-{path}") for path in writable),
             private_tmp="no" if is_in_tmp else "yes",
         )
-        text = _TEMPLATE.format(
+        text = _template("menny.service").format(
             command=" ".join(_quoted(part).replace("$", "$$") for part in definition.command),
-            environment="\n".join(
-                f"Environment={_quoted(f'{name}={value}')}"
-                for name, value in definition.environment.items()
-            ),
             stop_timeout=definition.stop_timeout_s,
-            sandbox=sandbox if self._sandbox else "",
+            sandbox=f"\n{sandbox}" if self._sandbox else "",
         )
         return text.encode()
 
-    def parse(self, content: bytes) -> Definition:
-        """The command and environment of a unit of `render`."""
-        text = content.decode(errors="replace")
-        command = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
-        pairs = re.findall(r'^Environment=("(?:[^"\\]|\\.)*")$', text, re.MULTILINE)
-        environment = dict(_unquoted(pair).partition("=")[::2] for pair in pairs)
-        if len(command) != 1 or not Path(environment.get("MENNY_STATE_DIR", "")).is_absolute():
-            raise ServiceManagerError(f"{self.file} is not a unit of Menny's")
-        parts = re.findall(r'"(?:[^"\\]|\\.)*"', command[0].replace("$$", "$"))
-        return Definition(tuple(map(_unquoted, parts)), environment)
+    def parse(self, content: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
+        """ExecStart and Environment of a unit."""
+        lines = [line.partition("=") for line in content.decode().replace("%%", "%").splitlines()]
+        (command,) = [shlex.split(value) for name, _, value in lines if name == "ExecStart"]
+        pairs = [shlex.split(value)[0] for name, _, value in lines if name == "Environment"]
+        return (
+            tuple(part.replace("$$", "$") for part in command),
+            dict(pair.split("=", 1) for pair in pairs),
+        )
 
     def check(self) -> None:
-        """A user's service manager answers."""
-        if os.geteuid() == 0 and "SUDO_USER" in os.environ:
+        """A user's service manager answers, and this is not root."""
+        if os.geteuid() == 0:
             raise ServiceManagerError(
                 "the unit belongs to a user, not to root: run this as yourself, without sudo"
             )
-        ended = run_tool("systemctl", "--user", "show", "--property=Version")
+        ended = tools.run_tool("systemctl", "--user", "show", "--property=Version")
         if ended.returncode != 0:
             raise ServiceManagerError(
-                f"systemd has no session of {getpass.getuser()} ({what_it_said(ended)}): log in "
+                f"systemd has no session of {getpass.getuser()} ({complaint(ended)}): log in "
                 "directly rather than with su or sudo, or run `loginctl enable-linger` and set "
                 f"XDG_RUNTIME_DIR=/run/user/{os.geteuid()}"
             )
@@ -154,17 +104,17 @@ class Systemd(Manager):
         self._do("enable", UNIT)
         ended = self._do("start", UNIT, must=False)
         if ended.returncode != 0:
-            fault = self.failure() or what_it_said(ended)
+            fault = self.failure() or complaint(ended)
             raise ServiceManagerError(f"Menny did not start: {fault}")
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float) -> None:
         """`stop`; it is still enabled. Also while it waits for its next start."""
         if self._property("ActiveState") not in {"inactive", "failed"}:
-            self._do("stop", UNIT, timeout_s=_PATIENCE_S + MAX_STOP_S)
+            self._do("stop", UNIT, timeout_s=_PATIENCE_S + timeout_s)
 
-    def forget(self) -> None:
+    def remove(self, timeout_s: float) -> None:
         """`disable --now`, and remove the unit."""
-        self._do("disable", "--now", UNIT, must=False, timeout_s=_PATIENCE_S + MAX_STOP_S)
+        self._do("disable", "--now", UNIT, must=False, timeout_s=_PATIENCE_S + timeout_s)
         self.file.unlink(missing_ok=True)
         self._do("daemon-reload")
         self._do("reset-failed", UNIT, must=False)
@@ -174,46 +124,26 @@ class Systemd(Manager):
         options = ["--follow"] if follow else ["--no-pager"]
         return ["journalctl", "--user", "--unit", UNIT, "--lines", str(lines), *options]
 
-    def last_words(self, definition: Definition, lines: int) -> list[str]:
-        """From the journal, if there is one."""
-        try:
-            return run_tool(*self.log_command(definition, lines, follow=False)).stdout.splitlines()
-        except ServiceManagerError:
-            return []
-
     def _property(self, name: str) -> str:
-        ended = run_tool("systemctl", "--user", "show", "--value", f"--property={name}", UNIT)
+        ended = tools.run_tool("systemctl", "--user", "show", "--value", f"--property={name}", UNIT)
         return ended.stdout.strip()
 
     def _do(
         self, *arguments: str, must: bool = True, timeout_s: float = _PATIENCE_S
     ) -> CompletedProcess[str]:
-        ended = run_tool("systemctl", "--user", *arguments, timeout_s=timeout_s)
+        ended = tools.run_tool("systemctl", "--user", *arguments, timeout_s=timeout_s)
         if must and ended.returncode != 0:
             raise ServiceManagerError(
-                f"systemctl --user {' '.join(arguments)} failed: {what_it_said(ended)}"
+                f"systemctl --user {' '.join(arguments)} failed: {complaint(ended)}"
             )
         return ended
 
 
-def systemd_here(sandbox: bool | None = None) -> Systemd:
-    """The service manager of this user, by the XDG base directories.
-
-    The sandbox is there unless it is refused, now or when the unit was installed.
-    """
-    home = Path.home()
-    return Systemd(
-        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"),
-        Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state"),
-        sandbox,
-    )
+def _template(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _quoted(text: str) -> str:
     """As systemd.syntax(7) quotes a word; % would begin a specifier."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
-
-
-def _unquoted(word: str) -> str:
-    return re.sub(r"\\(.)", r"\1", word[1:-1]).replace("%%", "%")

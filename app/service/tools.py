@@ -1,12 +1,9 @@
-"""Running `launchctl`, `systemctl` and the like; writing a file as a whole."""
+"""Running `launchctl`, `systemctl` and the like."""
 
-import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
-from app.service.errors import ServiceManagerError
+from app.errors import ServiceManagerError
 
 _TIMEOUT_S = 90.0
 
@@ -34,36 +31,7 @@ def run_tool(
         raise ServiceManagerError(f"{name} {arguments[0]} failed: {error}") from error
 
 
-def what_it_said(ended: subprocess.CompletedProcess[str]) -> str:
+def complaint(ended: subprocess.CompletedProcess[str]) -> str:
     """What a tool complained about, on one line."""
-    words = (
-        ended.stderr.strip() or ended.stdout.strip() or f"exit status {ended.returncode}"
-    ).split()
-    return " ".join(words)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file; whoever looks sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        # launchd refuses a file that others can write; that others can read it does no harm.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a text file, none if it can't be read; reads 256 KiB at most."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 256 * 1024))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []
+    said = ended.stderr.strip() or ended.stdout.strip() or f"exit status {ended.returncode}"
+    return " ".join(said.split())

@@ -1,4 +1,4 @@
-"""`menny service`, against recording stand-ins for launchctl and systemctl, with a real server."""
+"""`menny service` on stand-ins for launchd and systemd: once with a real server, then without."""
 
 import http.server
 import plistlib
@@ -12,7 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.machine import Machine, free_port, machine
+from tests.service_manager.machine import Machine, free_port, machine
+
+OLDER = Path(__file__).parent / "older"
+"""A plist and a unit as version 0.1.0 wrote them at first, with the settings in them."""
 
 
 @pytest.fixture
@@ -43,12 +46,6 @@ def test_no_test_reaches_a_real_service_manager(tool: str) -> None:
     assert (result.returncode, result.stderr) == (70, f"a test has called {tool}\n")
 
 
-def test_a_machine_has_stand_ins_for_the_tools_of_every_platform(either: Machine) -> None:
-    path = either.environment["PATH"]
-    for tool in ("launchctl", "systemctl", "journalctl"):
-        assert shutil.which(tool, path=path) == str(either.bin / tool)
-
-
 VERBS = {
     "install": {
         "darwin": ["enable", "bootstrap"],
@@ -62,13 +59,48 @@ VERBS = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("platform", ["darwin", "linux"])
 def test_the_life_of_a_service(platform: str, tmp_path: Path) -> None:
-    start, stop, uninstall = (VERBS[verb][platform] for verb in ("install", "stop", "uninstall"))
-    port, other = free_port(), free_port()
-    with machine(platform, tmp_path) as made:
+    port = free_port()
+    with machine(platform, tmp_path, real=True) as made:
         installed = made.menny("install", "--port", port)
         assert installed.returncode == 0, installed.stderr
         assert f"Menny runs at http://127.0.0.1:{port} (ok, model " in installed.stdout
-        assert health(port)["status"] == "ok"
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/transform", json={"query": "MeM"}, trust_env=False, timeout=30
+        )
+        assert (answer.status_code, len(answer.json()["response"])) == (200, 3)
+        shown = made.menny("status")
+        assert shown.returncode == 0
+        for words in (
+            f"process {made.pid}",
+            f":{port}",
+            "ok, model",
+            str(made.state),
+            "menny token",
+        ):
+            assert words in shown.stdout
+        log = made.journal if platform == "linux" else made.home / "Library/Logs/Menny/menny.log"
+        assert f"listening on http://127.0.0.1:{port}" in log.read_text()
+
+        assert made.menny("stop").returncode == 0
+        assert made.exit_status == 0  # which neither manager starts anew
+        removed = made.menny("uninstall")
+        assert removed.returncode == 0, removed.stderr
+        assert f"kept {made.state}" in removed.stdout
+        assert (made.pid, made.file.exists(), made.env_file.exists()) == (None, False, False)
+        assert (made.state / "admin_token").exists()
+
+        purged = made.menny("uninstall", "--purge", "--yes")
+        assert (purged.returncode, made.state.exists()) == (0, False), purged.stderr
+        left = [path.name for path in made.home.rglob("*") if path.is_file()]
+        assert left == []
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_what_each_verb_asks_of_the_manager(platform: str, tmp_path: Path) -> None:
+    start, stop, uninstall = (VERBS[verb][platform] for verb in ("install", "stop", "uninstall"))
+    port, other = free_port(), free_port()
+    with machine(platform, tmp_path) as made:
+        assert made.menny("install", "--port", port).returncode == 0
         assert made.changes() == start
 
         first = made.pid
@@ -76,12 +108,7 @@ def test_the_life_of_a_service(platform: str, tmp_path: Path) -> None:
         assert (again.returncode, "as before" in again.stdout) == (0, True), again.stderr
         assert (made.pid, made.changes()) == (first, [])
 
-        shown = made.menny("status")
-        assert shown.returncode == 0
-        for words in (f"process {first}", f":{port}", "ok, model", str(made.state), "menny token"):
-            assert words in shown.stdout
-
-        (made.bin / "settling").write_text("3")  # launchd still knows it for a while
+        made.settling = 3  # launchd still knows it for a while
         restarted = made.menny("restart")
         assert restarted.returncode == 0, restarted.stderr
         assert made.pid != first
@@ -89,31 +116,20 @@ def test_the_life_of_a_service(platform: str, tmp_path: Path) -> None:
 
         moved = made.menny("install", "--port", other)
         assert moved.returncode == 0, moved.stderr
-        assert "replacing" in moved.stdout
         assert health(other)["status"] == "ok"
         with pytest.raises(httpx.ConnectError):
             health(port)
         assert made.changes() == stop + start
 
         assert made.menny("stop").returncode == 0
-        assert (made.bin / "exit").read_text() == "0"  # which neither manager starts anew
         stopped = made.menny("status")
         assert (stopped.returncode, "not running" in stopped.stdout) == (1, True)
         assert made.menny("start").returncode == 0
         assert health(other)["status"] == "ok"
         made.changes()
 
-        removed = made.menny("uninstall")
-        assert removed.returncode == 0, removed.stderr
-        assert f"kept {made.state}" in removed.stdout
+        assert made.menny("uninstall").returncode == 0
         assert made.changes() == uninstall
-        assert (made.pid, made.file.exists()) == (None, False)
-        assert (made.state / "admin_token").exists()
-
-        purged = made.menny("uninstall", "--purge", "--yes")
-        assert (purged.returncode, made.state.exists()) == (0, False), purged.stderr
-        left = [path.name for path in made.home.rglob("*") if path.is_file()]
-        assert left == []
 
 
 def test_purge_removes_what_is_mennys_and_nothing_else(either: Machine, tmp_path: Path) -> None:
@@ -126,7 +142,8 @@ def test_purge_removes_what_is_mennys_and_nothing_else(either: Machine, tmp_path
     environment = {"MENNY_STATE_DIR": str(shared), "MENNY_LOG_FILE": str(logs / "she.log")}
     installed = either.menny("install", "--port", free_port(), **environment)
     assert installed.returncode == 0, installed.stderr
-    assert (shared / "admin_token").exists()
+    (shared / "admin_token").touch()
+    (logs / "she.log").touch()
     purged = either.menny("uninstall", "--purge", "--yes")
     assert purged.returncode == 0, purged.stderr
     assert "that are not Menny's" in purged.stdout
@@ -139,6 +156,7 @@ def test_purge_empties_a_folder_behind_a_link(linux: Machine, tmp_path: Path) ->
     link.symlink_to(real)
     installed = linux.menny("install", "--port", free_port(), MENNY_STATE_DIR=str(link))
     assert installed.returncode == 0, installed.stderr
+    (real / "menny.sqlite3").touch()
     purged = linux.menny("uninstall", "--purge", "--yes")
     assert (purged.returncode, "which is a link" in purged.stdout) == (0, True), purged.stderr
     assert (list(real.iterdir()), link.is_symlink()) == ([], True)
@@ -151,13 +169,78 @@ def test_after_its_folders_were_removed_it_starts_with_new_ones(either: Machine)
     shutil.rmtree(either.home / "Library" / "Logs", ignore_errors=True)
     started = either.menny("start")
     assert started.returncode == 0, started.stderr
-    assert (either.state / "admin_token").exists()
+    assert either.state.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_agent_that_a_signal_ends_is_reported_with_it(mac: Machine) -> None:
-    (mac.bin / "killed").write_text("Killed: 9")
+    mac.ends_with = "Killed: 9"
     refused = mac.menny("install", "--port", free_port())
     assert (refused.returncode, "ended by a signal, Killed: 9" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"), [("darwin", "local.menny.plist"), ("linux", "menny.service")]
+)
+def test_an_older_service_is_upgraded_and_keeps_its_settings(
+    platform: str, name: str, tmp_path: Path
+) -> None:
+    with machine(platform, tmp_path) as made:
+        port, text = free_port(), (OLDER / name).read_text()
+        for old, new in (
+            ("8123", port),
+            ("/Users/me", str(made.home)),
+            ("/home/me", str(made.home)),
+        ):
+            text = text.replace(old, new)
+        text = text.replace(f"{made.home}/menny/.venv/bin/python", sys.executable)
+        made.file.parent.mkdir(parents=True)
+        made.file.write_text(text)
+        del made.environment["MENNY_STATE_DIR"]
+        (made.home / "Library" / "Logs" / "Menny").mkdir(parents=True)
+        (state,) = {
+            "darwin": [made.home / "Library" / "Application Support" / "Menny"],
+            "linux": [made.home / ".local" / "state" / "100% menny"],
+        }[platform]
+        state.mkdir(parents=True)
+        assert made.menny("start").returncode == 0
+        shown = made.menny("status")
+        assert (shown.returncode, "`menny service install` renews" in shown.stdout) == (0, True)
+        first = made.pid
+        upgraded = made.menny("install")
+        assert upgraded.returncode == 0, upgraded.stderr
+        assert f"replacing {made.file}" in upgraded.stdout
+        assert made.pid not in {None, first}
+        assert made.env_file.stat().st_mode & 0o777 == 0o600
+        settings = made.env_file.read_text().splitlines()
+        assert f"MENNY_STATE_DIR='{state}'" in settings
+        assert {"MENNY_CACHE_SIZE='77'", f"MENNY_PORT='{port}'"} < set(settings)
+        assert "MENNY_CACHE_SIZE" not in made.file.read_text()
+        assert "renews" not in made.menny("status").stdout
+
+
+def test_a_setting_that_this_version_does_not_know_is_left_out(linux: Machine) -> None:
+    port = free_port()
+    assert linux.menny("install", "--port", port).returncode == 0
+    with linux.env_file.open("a") as file:
+        file.write("MENNY_OF_LONG_AGO='1'\n")
+    assert linux.menny("install", MENNY_CACHE_SIZE="7").returncode == 0
+    text = linux.env_file.read_text()
+    assert ("LONG_AGO" in text, "MENNY_CACHE_SIZE='7'" in text) == (False, True)
+
+
+def test_a_service_whose_settings_are_gone_is_not_taken_for_installed(linux: Machine) -> None:
+    assert linux.menny("install", "--port", free_port()).returncode == 0
+    linux.env_file.unlink()
+    status = linux.menny("status")
+    assert (status.returncode, "`menny service install` renews it" in status.stderr) == (1, True)
+
+
+def test_settings_that_their_owner_edited_are_kept(mac: Machine) -> None:
+    assert mac.menny("install", "--port", free_port()).returncode == 0
+    with mac.env_file.open("a") as file:
+        file.write('# my own\nMENNY_CACHE_SIZE="9"\n')
+    assert "as before" in mac.menny("install").stdout
+    assert "renews" not in mac.menny("status").stdout
 
 
 def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written(
@@ -168,14 +251,15 @@ def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written
     first = mac.menny("install", "--port", port, **environment)
     assert first.returncode == 0, first.stderr
     assert "MENNY_ADMIN_TOKEN is not written down" in first.stderr
-    assert "a-secret" not in mac.file.read_text() + first.stdout + first.stderr
+    written = mac.file.read_text() + mac.env_file.read_text()
+    assert "a-secret" not in written + first.stdout + first.stderr
     second = mac.menny("install", MENNY_MAX_BATCH="8")
     assert second.returncode == 0, second.stderr
-    text = mac.file.read_text()
+    text = mac.env_file.read_text()
     assert all(name in text for name in ("MENNY_CACHE_SIZE", "MENNY_MAX_BATCH", port))
     third = mac.menny("install", "--fresh", "--port", port)
     assert third.returncode == 0, third.stderr
-    assert "MENNY_CACHE_SIZE" not in mac.file.read_text()
+    assert "MENNY_CACHE_SIZE" not in mac.env_file.read_text()
 
 
 def test_a_taken_port_is_named_before_anything_is_touched(either: Machine) -> None:
@@ -200,13 +284,12 @@ def test_a_taken_port_is_named_before_anything_is_touched(either: Machine) -> No
     assert (either.changes(), either.file.exists()) == ([], False)
 
 
-def test_a_service_that_does_not_start_is_reported_with_its_last_words(
-    either: Machine, tmp_path: Path
-) -> None:
-    result = either.menny("install", "--port", free_port(), MENNY_LOG_FILE=str(tmp_path))
+def test_a_service_that_does_not_start_is_reported_with_its_last_words(either: Machine) -> None:
+    either.ends_with = 1
+    result = either.menny("install", "--port", free_port())
     assert result.returncode == 1
-    assert "error: Menny did not start: it ended with exit status 1" in result.stderr
-    assert "  | error: the log file" in result.stderr
+    assert "Menny did not start: it ended with exit status 1" in result.stderr
+    assert "  | her last words" in result.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "203.0.113.1", "menny.example.org"])  # noqa: S104
@@ -216,15 +299,11 @@ def test_a_service_is_for_its_own_machine(linux: Machine, host: str) -> None:
     assert (linux.changes(), linux.file.exists()) == ([], False)
 
 
-def test_a_service_that_is_not_well_is_reported_with_the_reason(
-    mac: Machine, tmp_path: Path
-) -> None:
-    weights = tmp_path / "menny.npz"
-    weights.write_bytes(b"no weights")
-    result = mac.menny("install", "--weights", str(weights), "--port", free_port())
+def test_a_service_that_is_not_healthy_is_reported_with_the_reason(mac: Machine) -> None:
+    mac.health = {"status": "unavailable", "reason": "menny.npz is damaged"}
+    result = mac.menny("install", "--port", free_port())
     assert result.returncode == 1
-    assert "/health says unavailable:" in result.stderr
-    assert "menny.npz" in result.stderr
+    assert "/health says unavailable: menny.npz is damaged" in result.stderr
 
 
 def test_a_setting_that_makes_no_sense_is_named_and_nothing_is_touched(linux: Machine) -> None:
@@ -253,16 +332,16 @@ def test_a_file_that_is_not_ours_is_replaced_and_said_to_be(linux: Machine) -> N
     assert (status.returncode, "`menny service install` renews it" in status.stderr) == (1, True)
     installed = linux.menny("install", "--port", free_port())
     assert installed.returncode == 0, installed.stderr
-    assert "another version's" in installed.stdout
+    assert "which is not Menny's" in installed.stdout
 
 
 def test_a_service_of_a_python_that_is_gone_says_so_and_is_renewed_with_its_port(
     mac: Machine,
 ) -> None:
     port = free_port()
-    shown = mac.menny("print", "--port", port).stdout
-    mac.file.parent.mkdir(parents=True)
-    mac.file.write_text(shown.replace(sys.executable, "/gone/bin/python"))
+    assert mac.menny("install", "--port", port).returncode == 0
+    assert mac.menny("stop").returncode == 0
+    mac.file.write_text(mac.file.read_text().replace(sys.executable, "/gone/bin/python"))
     started = mac.menny("start")
     assert (started.returncode, "/gone/bin/python" in started.stderr) == (1, True)
     assert "no longer there" in started.stderr
@@ -274,43 +353,43 @@ def test_a_service_of_a_python_that_is_gone_says_so_and_is_renewed_with_its_port
 
 def test_print_touches_nothing(linux: Machine) -> None:
     for name in ("launchd", "systemd"):
-        result = linux.menny("print", "--for", name)
+        result = linux.menny("print", "--for", name, "--port", "8123")
         assert result.returncode == 0, result.stderr
         assert sys.executable in result.stdout
+        assert "MENNY_PORT='8123'" in result.stderr
     assert list(linux.home.iterdir()) == []
     assert linux.calls == []
 
 
-def test_a_machine_without_the_manager_is_told_what_is_needed(linux: Machine) -> None:
-    for name in ("launchctl", "systemctl"):
-        (linux.bin / name).unlink(missing_ok=True)
-    result = linux.menny("install", PATH=str(linux.bin))
+def test_a_machine_without_the_manager_is_told_what_is_needed(
+    either: Machine, tmp_path: Path
+) -> None:
+    result = either.menny("install", PATH=str(tmp_path))
     assert result.returncode == 1
     assert "needs launchd (macOS) or systemd (Linux)" in result.stderr
 
 
-def test_on_a_mac_root_is_refused(mac: Machine) -> None:
-    result = mac.menny("install", uid=0)
-    assert (result.returncode, "without sudo" in result.stderr) == (1, True)
-    assert mac.calls == []
+def test_another_platform_is_told_to_use_its_own_supervisor(tmp_path: Path) -> None:
+    with machine("freebsd14", tmp_path) as made:
+        result = made.menny("status")
+    assert (result.returncode, "your own supervisor" in result.stderr) == (1, True)
 
 
-def test_on_linux_sudo_is_refused(linux: Machine) -> None:
-    result = linux.menny("install", uid=0, SUDO_USER="somebody")
+def test_root_is_refused(either: Machine) -> None:
+    result = either.menny("install", uid=0)
     assert (result.returncode, "without sudo" in result.stderr) == (1, True)
-    assert linux.calls == []
+    assert either.calls == []
 
 
 def test_without_a_login_at_the_screen_launchd_has_no_place_for_it(mac: Machine) -> None:
-    (mac.bin / "fail-bootstrap").write_text(
-        "125 Bootstrap failed: 125: Domain does not support specified action"
-    )
+    mac.has_screen = False
     result = mac.menny("install", "--port", free_port())
     assert (result.returncode, "log in there" in result.stderr) == (1, True)
+    assert mac.changes() == []  # `bootstrap` would fail with 125, or for a while with 5
 
 
 def test_without_a_bus_systemd_says_how_to_get_one(linux: Machine) -> None:
-    (linux.bin / "fail-show").write_text("1 Failed to connect to bus: No medium found")
+    linux.failing["show"] = (1, "Failed to connect to bus: No medium found")
     result = linux.menny("install")
     assert (result.returncode, "loginctl enable-linger" in result.stderr) == (1, True)
 
@@ -319,13 +398,10 @@ def test_a_machine_that_gives_users_no_namespaces_can_do_without_the_sandbox(
     linux: Machine,
 ) -> None:
     port = free_port()
-    (linux.bin / "exit").write_text("226")
-    (linux.bin / "fail-start").write_text("1 Job for menny.service failed")
-    (linux.bin / "fail-reset-failed").write_text("0 ")
+    linux.ends_with = 226
     refused = linux.menny("install", "--port", port)
     assert (refused.returncode, "--no-sandbox" in refused.stderr) == (1, True)
-    for failure in linux.bin.glob("fail-*"):
-        failure.unlink()
+    linux.ends_with = None
     assert linux.menny("install", "--no-sandbox").returncode == 0
     text = linux.file.read_text()
     assert ("PrivateUsers" in text, "NoNewPrivileges=yes" in text) == (False, True)
@@ -333,30 +409,26 @@ def test_a_machine_that_gives_users_no_namespaces_can_do_without_the_sandbox(
 
 
 def test_logs_shows_the_log(either: Machine) -> None:
-    port = free_port()
-    assert either.menny("install", "--port", port).returncode == 0
-    result = either.menny("logs", "-n", "5")
-    assert (result.returncode, f"listening on http://127.0.0.1:{port}" in result.stdout) == (
-        0,
-        True,
-    )
+    assert either.menny("install", "--port", free_port()).returncode == 0
+    assert either.menny("logs", "-n", "5").returncode == 0
+    assert either.executed[0] in {"tail", "journalctl"}
+    assert "5" in either.executed
 
 
-def test_on_a_mac_the_log_is_bounded_and_the_agent_says_where_it_is(mac: Machine) -> None:
-    port = free_port()
-    environment = {"MENNY_LOG_MAX_BYTES": "10000", "MENNY_LOG_BACKUPS": "2"}
-    assert mac.menny("install", "--port", port, MENNY_ACCESS_LOG="1", **environment).returncode == 0
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
-        for _ in range(800):
-            client.get("/health/live")
-        client.get("/health/live", headers={"X-Request-ID": "the-last-one"})
-        client.get("/health/live")  # on the same connection: the one before has been logged
+def test_on_a_mac_stopping_takes_as_long_as_the_plist_allows(mac: Machine) -> None:
+    mac.environment["MENNY_SHUTDOWN_TIMEOUT_S"] = "300"
+    assert mac.menny("install", "--port", free_port()).returncode == 0
+    assert plistlib.loads(mac.file.read_bytes())["ExitTimeOut"] == 310
+    assert mac.menny("stop").returncode == 0
+    assert mac.patience["bootout"] > 310
+
+
+def test_on_a_mac_the_agent_has_descriptors_and_logs_to_a_file_that_is_bounded(
+    mac: Machine,
+) -> None:
+    assert mac.menny("install", "--port", free_port()).returncode == 0
     folder = mac.home / "Library" / "Logs" / "Menny"
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert sizes.pop("menny.crash.log") == 0
-    assert sizes.keys() == {"menny.log", "menny.log.1", "menny.log.2"}
-    assert max(sizes.values()) <= 10_000
-    assert "the-last-one" in (folder / "menny.log").read_text()
     plist = plistlib.loads(mac.file.read_bytes())
+    assert plist["SoftResourceLimits"]["NumberOfFiles"] >= 2 * 1000 + 96
     assert Path(plist["StandardErrorPath"]).parent == folder
-    assert plist["EnvironmentVariables"]["MENNY_LOG_FILE"] == str(folder / "menny.log")
+    assert f"MENNY_LOG_FILE='{folder / 'menny.log'}'" in mac.env_file.read_text()
