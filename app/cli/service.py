@@ -13,7 +13,14 @@ from app.errors import ServiceManagerError
 from app.service import tools
 from app.service.belongings import belongings
 from app.service.belongings import purge as remove_own
-from app.service.definition import MAX_STOP_S, Definition, define, env_file_text, serve_command
+from app.service.definition import (
+    MAX_STOP_S,
+    Definition,
+    define,
+    env_file_text,
+    read_env_file,
+    serve_command,
+)
 from app.service.manager import (
     Manager,
     ManagerName,
@@ -70,9 +77,8 @@ def install(
     manager.check()
     before = installed(manager)
     flags = _given(host=host, port=port, weights=weights)
-    definition = define(
-        manager.env_file, manager.log_dir, flags, before.variables if before and not fresh else None
-    )
+    kept = before.variables if before else read_env_file(manager.env_file)
+    definition = define(manager.env_file, manager.log_dir, flags, {} if fresh else kept)
     if "MENNY_ADMIN_TOKEN" in os.environ:
         typer.echo("MENNY_ADMIN_TOKEN is not written down: the service has its own", err=True)
     is_same = is_installed(manager, definition)

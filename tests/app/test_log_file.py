@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.test_service_files import healthy
-from tests.machine import free_port
 from tests.service import clean_environment
+from tests.service_manager.machine import free_port
 
 MAX_BYTES = 10_000
 
@@ -44,6 +43,16 @@ def logging_service(log: Path, stderr: Path, **environment: str) -> Iterator[htt
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+def healthy(client: httpx.Client, process: subprocess.Popen[str]) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            return client.get("/health").json()["status"] == "ok"
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    return False
 
 
 def test_the_log_stays_within_its_bound_and_outlives_its_directory(tmp_path: Path) -> None:

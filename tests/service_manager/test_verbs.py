@@ -235,6 +235,17 @@ def test_a_service_whose_settings_are_gone_is_not_taken_for_installed(linux: Mac
     assert (status.returncode, "`menny service install` renews it" in status.stderr) == (1, True)
 
 
+def test_a_setting_that_its_owner_got_wrong_is_named_and_not_forgotten(linux: Machine) -> None:
+    assert linux.menny("install", "--port", free_port()).returncode == 0
+    assert linux.menny("stop").returncode == 0
+    text = linux.env_file.read_text() + "MENNY_CACHE_SIZE=many\n"
+    linux.env_file.write_text(text)
+    refused = linux.menny("install")
+    assert (refused.returncode, "MENNY_CACHE_SIZE" in refused.stderr) == (1, True)
+    assert linux.env_file.read_text() == text
+    assert linux.menny("install", "--fresh", "--port", free_port()).returncode == 0
+
+
 def test_settings_that_their_owner_edited_are_kept(mac: Machine) -> None:
     assert mac.menny("install", "--port", free_port()).returncode == 0
     with mac.env_file.open("a") as file:
