@@ -11,11 +11,11 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from app.admin_token import AdminGuard, read_or_create_token
 from app.errors import StateUnavailableError
+from app.http.api import Api
 from app.http.binding import own_names
 from app.http.disclosure import redactor
 from app.http.edge import Gate
@@ -23,7 +23,7 @@ from app.http.fast_path import FastPath
 from app.http.headers import SecurityHeaders
 from app.http.hosts import HostRule, split_origins
 from app.http.observability import RequestObserver
-from app.http.problems import install_problem_handlers, on_bug, on_menny_error
+from app.http.problems import on_bug, on_menny_error
 from app.http.server import Lifecycle
 from app.inference.answers import Responder
 from app.inference.batcher import Batcher
@@ -79,55 +79,37 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             finally:
                 await asyncio.to_thread(retraining.stop)
 
-    # Swagger UI's files come from our own address, so that /docs works without the internet; the
-    # page is in app.routes.docs. ReDoc is left out, for its page asks another host for a picture.
-    app = FastAPIOffline(
+    app = Api(
         title="Menny",
         version=version("menny"),
         summary="Up to five letters in, as many vowels of the opposite case out.",
         description=DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
     app.state.redact = redactor(settings)
     for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
-    install_problem_handlers(app)
+    app.mount("/static-offline-docs", docs.SWAGGER_UI)
     origins = split_origins(settings.cors_origins)
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
+    inner: ASGIApp = app.innermost
+    if origins:  # CORS adds its headers further inside
+        inner = CORSMiddleware(
+            inner,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
-    hosts = HostRule(own_names(settings))
-
-    def wrap(inner: ASGIApp) -> ASGIApp:
-        if not origins:  # CORS adds its headers further inside
-            inner = FastPath(inner, app, transform.route, on_menny_error, on_bug)
-        gate = Gate(inner, hosts, origins, settings.max_body_bytes)
-        return RequestObserver(
-            SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log
-        )
-
-    _wrap(app, wrap)
-
+    else:
+        inner = FastPath(inner, app, transform.route, on_menny_error, on_bug)
+    gate = Gate(inner, HostRule(own_names(settings)), origins, settings.max_body_bytes)
+    app.outermost = RequestObserver(
+        SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log
+    )
     return app
-
-
-def _wrap(app: FastAPI, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Put middleware around the whole of `app`.
-
-    What `add_middleware` adds is inside of what answers 500, and would miss that answer.
-    """
-    build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: wrap(build())  # type: ignore[method-assign]
 
 
 @contextmanager

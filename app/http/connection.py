@@ -3,27 +3,46 @@
 uvicorn limits how long a connection idles between two requests, and nothing else. Here a client
 that owes bytes, or leaves ours untaken, has a deadline; a sweep over all connections, twice a
 second, enforces it, so that a request costs no timer.
+
+This relies on methods and fields of uvicorn's class that are not its public interface: the parser's
+callbacks, `cycle`, `pipeline`, `flow`, `_start_asgi_task` and `on_response_complete`. Hence
+`uvicorn` is pinned to the versions that were read (pyproject.toml).
 """
 
 import asyncio
-from collections.abc import Iterable
+import logging
+import secrets
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.http.edge import too_large
 from app.http.headers import add_security_headers
 from app.http.problems import problem
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 LINGER_S = 1.0
 """How long a client that was refused while it was sending has for taking the answer."""
-MIN_AGE_S = 1.0
-"""A connection that has been waited for less than this is not closed to make room."""
+MAX_DRAINED_BYTES = 32 * 2**20
+"""How much it may still send meanwhile, which is thrown away."""
+SLOW_AFTER_S = 1.0
+"""A client that has been waited for this long can be closed to make room."""
+SILENT_AFTER_S = 0.1
+"""The same for one that has not sent a byte yet."""
+_NEEDED = (2, 0.0)
+"""The worth of a connection that is not closed to make room."""
 _CHUNK_OVERHEAD = 8
 """Bytes on the wire for a byte of the body: chunks of one byte each."""
 
@@ -45,7 +64,7 @@ class Limits:
         return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
 
-class _Owed(Enum):
+class _ReadState(Enum):
     """What the client has to send next."""
 
     HEADERS = auto()
@@ -54,7 +73,11 @@ class _Owed(Enum):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection whose client can neither hold it for ever nor make it take any amount."""
+    """A connection whose client can neither hold it for ever nor make it take any amount.
+
+    Requests are parsed as they come and answered one after the other: `cycle` is the one that was
+    parsed last, `_answered` the one whose turn it is, and those between are in `pipeline`.
+    """
 
     limits: Limits
 
@@ -65,20 +88,28 @@ class LimitedProtocol(HttpToolsProtocol):
         # uvicorn closes what it has answered. Where the client is still sending, the kernel would
         # then reset the connection, and the client might lose the answer: see close().
         self.transport = cast("asyncio.Transport", _Closing(transport, self))
-        self._owed = _Owed.HEADERS
+        self.flow = _OneAtATime(transport, self.pipeline)
+        self._reads = _ReadState.HEADERS
         self._since = self.loop.time()
         self._unsent_since: float | None = None
         self._lingers = False
-        self._pending = 0  # bytes of a request that is not complete
+        self._answered: RequestResponseCycle | None = None
+        self._refusal: bytes | None = None  # for when all before it are answered
+        self._pending = 0  # bytes of a request that is not complete, as far as that is known
+        self._drained = 0
         if len(self.connections) > self.limits.max_connections:
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
         self._unset_keepalive_if_required()
-        if self._lingers:
+        if self._lingers or self._refusal:
+            self._drained += len(data)
+            if self._drained > MAX_DRAINED_BYTES:
+                self._real.abort()
             return
         self._pending += len(data)
+        self._is_all_pending = True
         try:
             self._parse(data)
         except httptools.HttpParserUpgrade:  # CONNECT: what follows is for somebody else
@@ -91,21 +122,15 @@ class LimitedProtocol(HttpToolsProtocol):
             else:
                 self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
         else:
-            if self._owed is _Owed.NOTHING:
+            if not self._is_all_pending:  # where among these bytes the last one began, nobody says
                 self._pending = 0
-            else:
-                self._check_size()
+            self._check_size()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._owed = _Owed.HEADERS
+        self._reads = _ReadState.HEADERS
         self._since = self.loop.time()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers. What comes after the body is none (RFC 9110, 6.5.1)."""
-        if self._owed is _Owed.HEADERS:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""
@@ -118,24 +143,57 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._take_authority()
         super().on_headers_complete()
-        self._owed = _Owed.BODY
+        self.headers = []  # what comes after the body is no header (RFC 9110, 6.5.1)
+        self._reads = _ReadState.BODY
         self._since = self.loop.time()
 
     def on_message_complete(self) -> None:
-        """All of it is there."""
+        """Its body is there as well."""
         if self._wants_upgrade:
             return
         super().on_message_complete()
-        self._owed = _Owed.NOTHING
+        self._reads = _ReadState.NOTHING
+        self._is_all_pending = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """A request's turn has come; called by uvicorn."""
+        self._answered = cycle
+        self._since = self.loop.time()  # its body could not come before
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """It is answered."""
+        """The request whose turn it was is answered; called by uvicorn."""
+        cycle = self._answered
         super().on_response_complete()
-        if self._owed is _Owed.BODY:
+        if self.transport.is_closing() or self._answered is not cycle:
+            return
+        if self._refusal:
+            self._unset_keepalive_if_required()
+            self._real.write(self._refusal)
+            self.close()
+        elif self.cycle.more_body:
             self.close()  # what it still sends is of no use
-        elif self._owed is _Owed.NOTHING:
-            self._owed = _Owed.HEADERS
+        else:
+            if self._reads is _ReadState.NOTHING:
+                self._reads = _ReadState.HEADERS
             self._since = self.loop.time()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; whether it may still take answers.
+
+        Those to requests that are complete. Whoever waits for the client to go is woken, by one
+        more message after the body's last: it may have closed the other half, too.
+        """
+        if self._lingers or not self._is_answering:
+            return False
+        if self.cycle.more_body:
+            if not self.pipeline:
+                return False
+            self._forget_last()
+        self.cycle.keep_alive = False
+        self._reads = _ReadState.NOTHING
+        cast("RequestResponseCycle", self._answered).message_event.set()
+        return True
 
     def enforce_deadlines(self, now: float) -> None:
         """Close the connection if its client has taken too long for anything."""
@@ -150,7 +208,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._lingers:
             if waited > LINGER_S:
                 self._real.abort()
-        elif self._owed is _Owed.BODY:
+        elif self._is_body_awaited:
             if waited > self.limits.body_timeout_s:
                 self._refuse(
                     HTTPStatus.REQUEST_TIMEOUT,
@@ -164,6 +222,13 @@ class LimitedProtocol(HttpToolsProtocol):
                 )
             else:
                 self._real.close()
+
+    def shutdown(self) -> None:
+        """Close, after the answer that is being given; called by uvicorn when it stops."""
+        if self._lingers:
+            self._real.close()
+        else:
+            super().shutdown()
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser; a request for another protocol is one for HTTP/1.1 (RFC 9110, 7.8).
@@ -189,13 +254,21 @@ class LimitedProtocol(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     @property
+    def _is_answering(self) -> bool:
+        return self._answered is not None and not self._answered.response_complete
+
+    @property
     def _is_idle(self) -> bool:
-        return self._owed is _Owed.HEADERS and (self.cycle is None or self.cycle.response_complete)
+        return self._reads is _ReadState.HEADERS and not self._is_answering
+
+    @property
+    def _is_body_awaited(self) -> bool:
+        return self._reads is _ReadState.BODY and self._answered is self.cycle
 
     def _check_size(self) -> None:
         limits = self.limits
-        if self._owed is _Owed.HEADERS:
-            if self._pending > limits.max_header_bytes and self._is_idle:
+        if self._reads is _ReadState.HEADERS:
+            if self._pending > limits.max_header_bytes:
                 self._refuse(
                     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(self._headers_too_large())
                 )
@@ -218,16 +291,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.headers.append((b"host", authority))
 
     def _make_room(self) -> None:
-        """Close the connection that has been waited for longest, or refuse this one."""
+        """Close the connection that can be missed best, or refuse this one."""
         now = self.loop.time()
-        others = [
-            other
-            for other in cast("Iterable[LimitedProtocol]", self.connections)
-            if other is not self and (other._is_idle or other._owed is _Owed.BODY)
-        ]
-        slowest = min(others, key=lambda other: other._since, default=None)
-        if slowest is not None and now - slowest._since >= MIN_AGE_S:
-            slowest._drop()
+        others = cast("set[LimitedProtocol]", self.connections) - {self}
+        spare = min(others, key=lambda other: other._worth(now), default=None)
+        if spare is not None and spare._worth(now) < _NEEDED:
+            spare._drop()
         elif len(self.connections) > 2 * self.limits.max_connections:
             self._real.abort()
         else:
@@ -236,6 +305,18 @@ class LimitedProtocol(HttpToolsProtocol):
                 "there are too many connections; try again in a second",
                 {"Retry-After": "1"},
             )
+
+    def _worth(self, now: float) -> tuple[int, float]:
+        """The least is closed first: whose client doesn't read, then who was waited for longest."""
+        if self._unsent_since is not None and now - self._unsent_since >= SLOW_AFTER_S:
+            return 0, self._unsent_since
+        if not (self._is_idle or self._is_body_awaited):
+            return _NEEDED
+        if self._pending or self._reads is _ReadState.BODY:
+            patience = SLOW_AFTER_S
+        else:  # between two requests it may be closed at any time
+            patience = 0 if self._answered else SILENT_AFTER_S
+        return (1, self._since) if now - self._since >= patience else _NEEDED
 
     def _drop(self) -> None:
         if self._is_idle and self._real.get_write_buffer_size() == 0:
@@ -247,23 +328,41 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse(
         self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None
     ) -> None:
-        """Answer without the application, and close."""
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            cycle.keep_alive = False
-            if self._owed is not _Owed.BODY and not cycle.more_body:
-                return  # an earlier request is being answered; after that it is over
-            if cycle.response_started:
+        """Answer without the application, after the requests before this one, and close."""
+        refusal = self._refusal_of(status, detail, headers)
+        if self._is_answering:
+            if self.pipeline or not self.cycle.more_body:
+                if self.cycle.more_body:
+                    self._forget_last()
+                self._refusal = refusal
+                self._reads = _ReadState.HEADERS
+                return
+            if self.cycle.response_started:
                 self._real.abort()
                 return
-            cycle.disconnected = True  # the application learns that nothing more will come
-            cycle.message_event.set()
-        answer = problem(status, detail, headers=headers)
-        raw = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+            self.cycle.disconnected = True  # the application learns that nothing more will come
+            self.cycle.message_event.set()
+        self._real.write(refusal)
+        self.close()
+
+    def _forget_last(self) -> None:
+        """Leave out the request whose body will not come, while others are being answered."""
+        self.pipeline.popleft()
+        self.cycle = self.pipeline[0][0] if self.pipeline else cast("Any", self._answered)
+
+    def _refusal_of(self, status: HTTPStatus, detail: str, headers: dict[str, str] | None) -> bytes:
+        name = secrets.token_hex(8)
+        logger.debug("%d %s [%s]", status, detail, name)
+        answer = problem(status, detail, headers=headers, name=name)
+        raw = [
+            *self.server_state.default_headers,
+            *answer.raw_headers,
+            (b"x-request-id", name.encode()),
+            (b"connection", b"close"),
+        ]
         add_security_headers(raw)
         lines = b"".join(b"%b: %b\r\n" % pair for pair in raw)
-        self._real.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body))
-        self.close()
+        return STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body)
 
     def is_closing(self) -> bool:
         """Whether nothing more is to be written."""
@@ -271,9 +370,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def close(self) -> None:
         """Close; while the client is still sending, say so first and give it time to see it."""
-        if self._real.is_closing():
+        if self.is_closing():
             return
-        if self._lingers or self._owed is _Owed.NOTHING:
+        if self._reads is _ReadState.NOTHING:
             self._real.close()
             return
         self._lingers = True
@@ -286,19 +385,27 @@ class _Closing:
     """A transport that is closed in another way; uvicorn needs no more of it than this."""
 
     def __init__(self, transport: asyncio.Transport, connection: LimitedProtocol) -> None:
-        self._transport = transport
         self.get_extra_info = transport.get_extra_info
+        self.write = transport.write
         self.is_closing = connection.is_closing
         self.close = connection.close
 
-    def write(self, data: bytes) -> None:
-        """Nobody is there to read what is written after the end."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+
+class _OneAtATime(FlowControl):
+    """Reads no more while requests wait for their turn: what is queued stays bounded."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        """Called by uvicorn when an answer is complete, and when the application wants a body."""
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class _TooLargeError(Exception):
-    """The headers are."""
+    """A request has more bytes of headers than `Limits.max_header_bytes`."""
 
 
 def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:

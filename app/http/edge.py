@@ -10,8 +10,13 @@ from app.http.hosts import HostRule, is_from_elsewhere
 from app.http.problems import problem
 
 _ONCE = frozenset(
-    {b"host", b"origin", b"sec-fetch-site", b"content-length", b"content-type", b"authorization"}
+    {
+        *(b"host", b"origin", b"sec-fetch-site", b"authorization"),
+        *(b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"),
+    }
 )
+
+_VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class Gate:
@@ -38,6 +43,8 @@ class Gate:
                 return
             if b"transfer-encoding" in headers:
                 receive = self._limited(receive)
+            if b"range" in headers:  # no file here is worth resuming (RFC 9110, 14.2)
+                scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
         elif scope["type"] == "websocket":  # there are none
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
@@ -51,6 +58,18 @@ class Gate:
                 return problem(
                     HTTPStatus.BAD_REQUEST, f"there is more than one {twice} header; send one"
                 )
+        if scope["http_version"] not in _VERSIONS:
+            return problem(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+                "this service speaks HTTP/1.1",
+                headers={"Connection": "close"},
+            )
+        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            return problem(
+                HTTPStatus.NOT_IMPLEMENTED,
+                "the body has a Transfer-Encoding besides chunked; send it as it is",
+                headers={"Connection": "close"},
+            )
         host = headers.get(b"host", b"")
         try:
             if not host:

@@ -5,8 +5,9 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app.errors import (
@@ -22,10 +23,28 @@ from app.errors import (
     UnauthorizedError,
 )
 from app.http.observability import request_id
-from app.routes.schemas import FieldError, Problem
 from training.errors import MennyError, VocabularyError, WeightsError
 
 logger = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of the request."""
+
+    pointer: str = Field(description="JSON Pointer to the part", examples=["#/query"])
+    detail: str = Field(description="what is wrong with it, and what would be right")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it (`application/problem+json`)."""
+
+    type: str = Field("about:blank", description="always `about:blank`: the status says it all")
+    title: str = Field(description="the HTTP status in words", examples=["Unprocessable Content"])
+    status: int = Field(description="the HTTP status", examples=[422])
+    detail: str = Field(description="what is wrong, and what would be right")
+    errors: list[FieldError] | None = Field(None, description="what is wrong where, if known")
+    request_id: str | None = Field(None, description="names this request in the service's log")
+
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -57,14 +76,15 @@ def problem(
     *,
     errors: list[FieldError] | None = None,
     headers: dict[str, str] | None = None,
+    name: str | None = None,
 ) -> Response:
-    """An error response."""
+    """An error response; `name` is the request's id, if it is not the one being served."""
     document = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
         errors=errors,
-        request_id=request_id.get(),
+        request_id=name or request_id.get(),
     )
     return Response(
         document.model_dump_json(exclude_none=True),
@@ -74,90 +94,8 @@ def problem(
     )
 
 
-def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The `responses` argument of a route: how OpenAPI documents these errors."""
-    return {
-        status.value: {
-            "description": _MEANING[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status in statuses
-    }
-
-
-_MEANING = {
-    HTTPStatus.BAD_REQUEST: "The body is not JSON, or the request is not HTTP with one Host",
-    HTTPStatus.FORBIDDEN: "A page of another origin may change nothing here",
-    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not sent as application/json, as it is",
-    HTTPStatus.MISDIRECTED_REQUEST: "The Host header names another host",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers are too large",
-    HTTPStatus.UNAUTHORIZED: "The admin token is missing or wrong",
-    HTTPStatus.NOT_FOUND: "There is no such job or version",
-    HTTPStatus.CONFLICT: "What is asked for doesn't go with how things are",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The request is not what is asked for",
-    HTTPStatus.TOO_MANY_REQUESTS: "There were too many wrong admin tokens",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "The service has failed; its log says more",
-    HTTPStatus.SERVICE_UNAVAILABLE: "There is no model that could answer, no place in the "
-    "queue, no database or no connection left; with Retry-After it is worth trying again",
-    HTTPStatus.GATEWAY_TIMEOUT: "There was no answer in time",
-}
-
-BODY_PROBLEMS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-)
-"""What can be wrong with any JSON body."""
-
-REQUEST_PROBLEMS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.MISDIRECTED_REQUEST,
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
-"""What can be wrong with any request, or with the service."""
-
-
-def install_problem_handlers(app: FastAPI) -> None:
-    """Have every error of `app` answered with a problem document, and documented as such."""
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(MennyError, on_menny_error)
-    app.add_exception_handler(Exception, on_bug)
-
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
-            _document_request_problems(document)
-            schemas.pop("HTTPValidationError", None)  # FastAPI's own, which is never sent here
-            schemas.pop("ValidationError", None)
-        assert app.openapi_schema is not None  # noqa: S101 - generate() has just set it
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _document_request_problems(document: dict[str, Any]) -> None:
-    for operations in document["paths"].values():
-        for method, operation in operations.items():
-            statuses = REQUEST_PROBLEMS + ((HTTPStatus.FORBIDDEN,) if method != "get" else ())
-            for status, response in problem_responses(*statuses).items():
-                known = operation["responses"].setdefault(str(status), response)
-                known["content"] |= response["content"]
-
-
-async def _on_invalid_request(request: Request, error: Exception) -> Response:
+async def on_invalid_request(request: Request, error: Exception) -> Response:
+    """The answer to a body or parameter that is not what the route asks for."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     first, *_ = found = error.errors()
     if first["type"] == "json_invalid":
@@ -209,7 +147,8 @@ def _detail(error: dict[str, Any]) -> str:
             return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The answer to an error of the framework's, such as a path that leads nowhere."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     headers = dict(error.headers or {})
     match error.status_code:

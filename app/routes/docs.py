@@ -3,10 +3,18 @@
 FastAPI's page has its script inline, which that policy forbids; otherwise this is the same.
 """
 
-from fastapi import APIRouter, Response
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from app.routes.playground import Files
+
 router = APIRouter(include_in_schema=False)
+
+SWAGGER_UI = Files(directory=Path(fastapi_offline.__file__).parent / "static")
+"""Swagger UI's own files, so that the page works without the internet; to be mounted."""
 
 # Every address is relative, so that the page also works behind a prefix.
 _PAGE = """\
@@ -40,13 +48,19 @@ SwaggerUIBundle({
 """
 
 
-@router.get("/docs")
+@router.api_route("/docs", methods=["GET", "HEAD"])
 async def page() -> HTMLResponse:
     """The page."""
     return HTMLResponse(_PAGE)
 
 
-@router.get("/docs.js")
+@router.api_route("/docs.js", methods=["GET", "HEAD"])
 async def script() -> Response:
     """What the page does."""
     return Response(_SCRIPT, media_type="text/javascript")
+
+
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def document(request: Request) -> Response:
+    """The OpenAPI document, whose bytes are made once."""
+    return Response(request.app.openapi_json(), media_type="application/json")

@@ -5,8 +5,8 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 
 from app.errors import ModelUnavailableError
+from app.http.api import problem_responses
 from app.http.json import StrictRoute
-from app.http.problems import problem_responses
 from app.routes.dependencies import EngineDep, ResponderDep
 from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
 from app.routes.transform import PROBLEMS, disconnect_of

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from app.http.problems import problem_responses
+from app.http.api import problem_responses
 from app.jobs.job import Version
 from app.routes.dependencies import AdminOnly, VersionsDep
 from app.routes.schemas import VersionList

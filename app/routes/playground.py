@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent / "playground"
 router = APIRouter(include_in_schema=False)
 
 
-class _Files(StaticFiles):
+class Files(StaticFiles):
     """Files that browsers keep, but ask about each time: after an update nobody sees an old one."""
 
     def file_response(
@@ -22,12 +22,14 @@ class _Files(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
+        """The whole file, always: none is worth resuming."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
+        response.headers["Accept-Ranges"] = "none"
         return response
 
 
-_FILES = _Files(directory=ROOT, check_dir=False)
+_FILES = Files(directory=ROOT, check_dir=False)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])

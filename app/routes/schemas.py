@@ -297,21 +297,3 @@ class VersionList(BaseModel):
     """The versions that there are."""
 
     models: list[Version] = Field(description="the newest first, the shipped one last")
-
-
-class FieldError(BaseModel):
-    """What is wrong with one part of the request."""
-
-    pointer: str = Field(description="JSON Pointer to the part", examples=["#/query"])
-    detail: str = Field(description="what is wrong with it, and what would be right")
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 has it (`application/problem+json`)."""
-
-    type: str = Field("about:blank", description="always `about:blank`: the status says it all")
-    title: str = Field(description="the HTTP status in words", examples=["Unprocessable Content"])
-    status: int = Field(description="the HTTP status", examples=[422])
-    detail: str = Field(description="what is wrong, and what would be right")
-    errors: list[FieldError] | None = Field(None, description="what is wrong where, if known")
-    request_id: str | None = Field(None, description="names this request in the service's log")

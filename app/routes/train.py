@@ -13,8 +13,8 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
 from app.errors import StateUnavailableError
+from app.http.api import BODY_PROBLEMS, problem_responses
 from app.http.json import StrictRoute
-from app.http.problems import BODY_PROBLEMS, problem_responses
 from app.http.server import Lifecycle
 from app.jobs.bell import Bell
 from app.jobs.job import Job, JobRequest

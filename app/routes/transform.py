@@ -4,8 +4,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request
 
+from app.http.api import BODY_PROBLEMS, problem_responses
 from app.http.json import StrictRoute
-from app.http.problems import BODY_PROBLEMS, problem_responses
 from app.inference.answers import WaitForDisconnect
 from app.inference.decoding import Prompt
 from app.routes.dependencies import ResponderDep

@@ -27,8 +27,9 @@ from tests.service import Service, running_service
         (b'{"query": "\xff"}', "not UTF-8"),
         (b'{"query": "\xed\xa0\x80"}', "not UTF-8"),
         (b'{"query": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "levels deep"),
-        (b'{"a": ' * 10_000 + b"1" + b"}" * 10_000, "levels deep"),
-        (b"[" * 200_000, "levels deep"),
+        (b'{"a": ' * 9_000 + b"1" + b"}" * 9_000, "levels deep"),
+        (b"[" * 9_000, "levels deep"),
+        (b"[" * 200_000, "more than 10,000 brackets"),
         (b'{"query": "a"} {"query": "b"}', "Extra data"),
     ],
 )

@@ -1,34 +1,31 @@
 """How much, how many and how slow a client may be, over real sockets."""
 
 import json
-import resource
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 
-import httpx
 import pytest
 
+from tests.http.wire import Wire, serving
 from tests.raw_http import Connection, Reply, exchange, parsed
-from tests.service import Service, running_service
 
 MAX_BODY = 2048
 MAX_HEADER = 2048
-TIMEOUT_S = 1.5
+TIMEOUT_S = 0.6
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[Service]:
-    with running_service(
-        MENNY_MAX_BODY_BYTES=str(MAX_BODY),
-        MENNY_MAX_HEADER_BYTES=str(MAX_HEADER),
-        MENNY_HEADER_TIMEOUT_S=str(TIMEOUT_S),
-        MENNY_BODY_TIMEOUT_S=str(TIMEOUT_S),
-        MENNY_WRITE_TIMEOUT_S=str(TIMEOUT_S),
-        MENNY_KEEP_ALIVE_S="1",
-    ) as service:
-        yield service
-        assert "Traceback" not in service.log, service.log
+def strict() -> Iterator[Wire]:
+    with serving(
+        max_body_bytes=MAX_BODY,
+        max_header_bytes=MAX_HEADER,
+        header_timeout_s=TIMEOUT_S,
+        body_timeout_s=TIMEOUT_S,
+        write_timeout_s=TIMEOUT_S,
+        keep_alive_s=1,
+    ) as wire:
+        yield wire
+        assert "Traceback" not in wire.log, wire.log
 
 
 def head(*headers: str, method: str = "POST", path: str = "/transform") -> bytes:
@@ -64,7 +61,7 @@ def padded(size: int) -> bytes:
     return body + b" " * (size - len(body))
 
 
-def test_a_body_may_be_as_large_as_the_limit_and_no_larger(strict: Service) -> None:
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(strict: Wire) -> None:
     headers = {"Content-Type": "application/json"}
     for size, status in ((MAX_BODY, 200), (MAX_BODY + 1, 413)):
         whole = strict.client.post("/transform", content=padded(size), headers=headers)
@@ -75,25 +72,25 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(strict: Service) -> N
     assert "2,048 bytes" in whole.json()["detail"]
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(strict: Service) -> None:
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(strict: Wire) -> None:
     reply = exchange(strict, head("Content-Length: 1000000000000", "Expect: 100-continue"))
     assert_problem(reply, 413, "2,048 bytes")
 
 
-def test_a_body_without_end_is_cut_off_as_soon_as_it_is_too_large(strict: Service) -> None:
+def test_a_body_without_end_is_cut_off_as_soon_as_it_is_too_large(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head("Transfer-Encoding: chunked"))
         assert was_cut_off(connection, b"1000\r\n" + b" " * 0x1000 + b"\r\n")
 
 
-def test_the_client_gets_the_413_although_it_is_still_sending(strict: Service) -> None:
+def test_the_client_gets_the_413_although_it_is_still_sending(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head("Transfer-Encoding: chunked"))
         connection.send((b"400\r\n" + b" " * 0x400 + b"\r\n") * 100)
         assert_problem(connection.reply(), 413, "2,048 bytes")
 
 
-def test_chunk_extensions_and_trailers_are_not_without_limit_either(strict: Service) -> None:
+def test_chunk_extensions_and_trailers_are_not_without_limit_either(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head("Transfer-Encoding: chunked"))
         connection.send(b"1;" + b"x" * (MAX_HEADER + 9 * MAX_BODY))
@@ -101,7 +98,7 @@ def test_chunk_extensions_and_trailers_are_not_without_limit_either(strict: Serv
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/health"])
-def test_a_body_that_nobody_wants_is_not_waited_for(strict: Service, path: str) -> None:
+def test_a_body_that_nobody_wants_is_not_waited_for(strict: Wire, path: str) -> None:
     with Connection(strict) as connection:
         connection.send(head("Content-Length: 2000", path=path))
         began = time.monotonic()
@@ -121,11 +118,11 @@ def test_a_body_that_nobody_wants_is_not_waited_for(strict: Service, path: str) 
     ],
     ids=["one", "many", "target", "endless target", "endless header", "megabyte"],
 )
-def test_headers_that_are_too_large_are_431(strict: Service, request_head: bytes) -> None:
+def test_headers_that_are_too_large_are_431(strict: Wire, request_head: bytes) -> None:
     assert_problem(exchange(strict, request_head), 431, "2,048 bytes")
 
 
-def test_headers_just_below_the_limit_are_taken(strict: Service) -> None:
+def test_headers_just_below_the_limit_are_taken(strict: Wire) -> None:
     response = strict.client.get("/health/live", headers={"X-Large": "x" * (MAX_HEADER - 300)})
     assert response.status_code == 200
 
@@ -146,18 +143,19 @@ def test_headers_just_below_the_limit_are_taken(strict: Service) -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_400_and_not_in_the_log(strict: Service, request_head: bytes) -> None:
+def test_what_is_not_http_is_400_and_not_in_the_log(strict: Wire, request_head: bytes) -> None:
     before = strict.log
     assert_problem(exchange(strict, request_head), 400, "not an HTTP/1.1 request")
     assert strict.log == before
 
 
-def test_a_bad_request_behind_a_good_one_leaves_it_its_answer(strict: Service) -> None:
+def test_a_bad_request_behind_a_good_one_leaves_it_its_answer(strict: Wire) -> None:
     body = b'{"query": "MeM"}'
     good = head(f"Content-Length: {len(body)}") + body
     reply = exchange(strict, good + b"nonsense\r\n\r\n")
     assert reply.status == 200
-    assert json.loads(reply.body)["query"] == "MeM"
+    assert b'{"query":"MeM"' in reply.body
+    assert b"HTTP/1.1 400 " in reply.body  # and it gets its own
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -174,18 +172,16 @@ def test_a_bad_request_behind_a_good_one_leaves_it_its_answer(strict: Service) -
     ],
     ids=["nothing", "empty line", "half of the headers", "half of the body", "half of the chunks"],
 )
-def test_who_sends_nothing_more_is_dropped(
-    strict: Service, first: bytes, status: int | None
-) -> None:
+def test_who_sends_nothing_more_is_dropped(strict: Wire, first: bytes, status: int | None) -> None:
     with Connection(strict) as connection:
         connection.send(first)
         began = time.monotonic()
         reply = connection.reply()
-        assert TIMEOUT_S * 0.9 < time.monotonic() - began < TIMEOUT_S + 10
+        assert TIMEOUT_S * 0.8 < time.monotonic() - began < TIMEOUT_S + 10
         if status is None or first == b"\r\n":
             assert reply.status in {None, 408}
         else:
-            assert_problem(reply, status, "did not arrive within 1.5 seconds")
+            assert_problem(reply, status, "did not arrive within 0.6 seconds")
 
 
 @pytest.mark.parametrize(
@@ -199,20 +195,20 @@ def test_who_sends_nothing_more_is_dropped(
     ids=["headers", "empty lines", "body", "chunks"],
 )
 def test_who_sends_a_little_now_and_then_is_dropped_as_well(
-    strict: Service, first: bytes, drop: bytes
+    strict: Wire, first: bytes, drop: bytes
 ) -> None:
     with Connection(strict) as connection:
         connection.send(first)
         assert was_cut_off(connection, drop, every_s=0.05)
 
 
-def test_a_connection_that_idles_between_two_requests_is_closed(strict: Service) -> None:
+def test_a_connection_that_idles_between_two_requests_is_closed(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head(method="GET", path="/health/live"))
         assert parsed(connection.read_to_the_end()).status == 200
 
 
-def test_a_second_request_has_the_time_that_the_first_had(strict: Service) -> None:
+def test_a_second_request_has_the_time_that_the_first_had(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head(method="GET", path="/health/live"))
         assert connection.socket.recv(65536)
@@ -220,92 +216,8 @@ def test_a_second_request_has_the_time_that_the_first_had(strict: Service) -> No
         assert_problem(connection.reply(), 408, "headers did not arrive")
 
 
-def test_who_does_not_take_the_answers_is_dropped(strict: Service) -> None:
+def test_who_does_not_take_the_answers_is_dropped(strict: Wire) -> None:
     """One connection asks for large answers for ever and reads none of them."""
     with Connection(strict, receive_buffer=4096) as connection:
         large = head(method="GET", path="/static-offline-docs/swagger-ui-bundle.js")
         assert was_cut_off(connection, large * 20, every_s=0.01)
-
-
-# --- number ---------------------------------------------------------------------------------------
-
-
-def has_ended(connection: Connection) -> bool:
-    connection.socket.setblocking(False)
-    try:
-        return connection.socket.recv(1) == b""
-    except BlockingIOError:
-        return False
-
-
-def ask_alone(service: Service) -> httpx.Response:
-    """On a connection of its own."""
-    with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as client:
-        return client.get("/health")
-
-
-def test_200_slow_clients_of_every_kind_do_not_stop_a_normal_one() -> None:
-    with running_service() as service, ExitStack() as stack:
-        service.transform("MeM")  # it has started
-        slow = [stack.enter_context(Connection(service, receive_buffer=4096)) for _ in range(200)]
-        for number, connection in enumerate(slow):
-            match number % 4:
-                case 0:
-                    connection.send(b"GET / HTTP/1.1\r\nHost: loc")
-                case 1:
-                    connection.send(head("Content-Length: 1000") + b"{")
-                case 2:
-                    connection.send(head(method="GET", path="/openapi.json") * 50)  # never read
-        began = time.monotonic()
-        for _ in range(100):
-            service.transform("MeM")
-        assert time.monotonic() - began < 20
-        assert ask_alone(service).status_code == 200
-
-
-def test_a_mac_s_256_descriptors_are_no_limit_on_slow_clients() -> None:
-    def as_launchd_starts_it() -> None:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
-
-    with running_service(before_exec=as_launchd_starts_it) as service, ExitStack() as stack:
-        for _ in range(300):
-            stack.enter_context(Connection(service)).send(b"GET / HTTP/1.1\r\nHost: loc")
-        assert ask_alone(service).status_code == 200
-
-
-def test_where_256_descriptors_are_all_there_is_the_slowest_makes_room_in_time() -> None:
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-
-    with running_service(before_exec=limited) as service, ExitStack() as stack:
-        assert "file descriptors for 80 connections" in service.log
-        for _ in range(80):
-            stack.enter_context(Connection(service)).send(b"GET / HTTP/1.1\r\nHost: loc")
-        time.sleep(1.2)  # they have had their chance
-        for _ in range(5):
-            assert ask_alone(service).status_code == 200
-
-
-def test_when_all_connections_are_slow_the_slowest_makes_room() -> None:
-    with running_service(MENNY_MAX_CONNECTIONS="20") as service, ExitStack() as stack:
-        assert ask_alone(service).status_code == 200  # it has started
-        slow = [stack.enter_context(Connection(service)) for _ in range(20)]
-        for connection in slow:
-            connection.send(b"GET / HTTP/1.1\r\nHost: loc")
-        time.sleep(1.2)  # they have had their chance
-        for _ in range(5):
-            assert ask_alone(service).status_code == 200
-        assert sum(has_ended(connection) for connection in slow) == 1
-
-
-def test_one_connection_too_many_is_503_at_once_with_a_time_to_come_back() -> None:
-    with running_service(MENNY_MAX_CONNECTIONS="3") as service, ExitStack() as stack:
-        assert ask_alone(service).status_code == 200  # it has started
-        for _ in range(3):
-            stack.enter_context(Connection(service)).send(b"GET /")
-        with Connection(service) as fourth:
-            fourth.send(head(method="GET", path="/health"))
-            reply = fourth.reply()
-        assert_problem(reply, 503, "too many connections")
-        assert reply.headers["retry-after"] == "1"

@@ -1,0 +1,141 @@
+"""The wire alone: our HTTP server on a socket, in this process, with no model behind it.
+
+What is behind the wire answers at once, from no model: a test of limits needs none, and starts in
+milliseconds. `tests/service.py` has the whole service in a process of its own.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from app.http.connection import Limits, limited_protocol
+from app.http.server import Server
+from app.inference.decoding import Prompt
+from app.inference.model import Answer, ModelInfo
+from app.main import create_app
+from app.settings import Settings
+
+VERSION = "0123456789ab"
+
+
+class StubResponder:
+    """Answers every letter with one vowel, after `delay_s`."""
+
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self.error: Exception | None = None
+
+    async def respond(self, prompts: Sequence[Prompt], _: object) -> list[Answer]:
+        """As `app.inference.answers.Responder`."""
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if self.error:
+            raise self.error
+        return [
+            Answer("".join("U" if letter.islower() else "u" for letter in prompt.query), VERSION)
+            for prompt in prompts
+        ]
+
+
+class StubEngine:
+    """Has a model, as far as /health looks."""
+
+    info = ModelInfo(VERSION, None, "cpu", True)
+    fault = None
+
+
+class StubRetraining:
+    """Has nothing to say."""
+
+    note = None
+
+
+def stubbed_app(settings: Settings | None = None) -> FastAPI:
+    """The application as `menny serve` builds it, with no model behind it."""
+    app = create_app(settings or Settings())
+    app.state.responder = StubResponder()
+    app.state.engine = StubEngine()
+    app.state.retraining = StubRetraining()
+    app.state.started = 0.0
+    return app
+
+
+class Wire:
+    """A server that runs in a thread; `log` has what was logged since it started."""
+
+    def __init__(self, url: str, app: FastAPI, server: Server, records: list[logging.LogRecord]):
+        self.url = url
+        self.app = app
+        self.server = server
+        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._records = records
+
+    @property
+    def log(self) -> str:
+        """Every line at WARNING or above, with its traceback."""
+        formatter = logging.Formatter()
+        return "\n".join(map(formatter.format, self._records))
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self.server.server_state.connections)
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Wait for something that the server's thread brings about."""
+        event = threading.Event()
+        for _ in range(int(timeout_s / 0.005)):
+            if condition():
+                return
+            event.wait(0.005)
+        raise AssertionError("it did not come about")
+
+
+class _Recorder(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[Wire]:
+    """The wire with these settings, until the block ends."""
+    chosen = Settings(**settings)
+    app = stubbed_app(chosen)
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(Limits.of(chosen)),
+        ws="none",
+        lifespan="off",
+        timeout_keep_alive=chosen.keep_alive_s,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = Server(config, app.state.lifecycle)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    recorder = _Recorder()
+    logging.getLogger().addHandler(recorder)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    wire = Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", app, server, recorder.records)
+    try:
+        wire.wait_until(lambda: server.started)
+        yield wire
+    finally:
+        wire.client.close()
+        server.should_exit = True
+        thread.join(20)
+        logging.getLogger().removeHandler(recorder)
+        listener.close()
