@@ -17,6 +17,7 @@ from training.blas import load_fast_blas
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
+CACHE_BYTES = 256 * 2**20
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
@@ -29,6 +30,10 @@ if mx.default_device() == mx.Device(mx.cpu):
     # On a CPU, MLX compiles with a C++ compiler, if there is one, and loads the result from a
     # folder in /tmp that somebody else may have been the first to create. Even nn.relu does.
     mx.disable_compile()
+
+# What MLX keeps of freed buffers is bounded by nearly all memory on Metal. A forward pass or a
+# training step of this model frees some megabytes.
+mx.set_cache_limit(CACHE_BYTES)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`menny`: the command line. Exit status 0, 1 for a failure, 2 for wrong usage."""
 
+import errno
 import logging
 import os
 import signal
@@ -202,7 +203,11 @@ def _end(signum: int, _: object) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, or a sentence that says why there is none."""
+    from app.http.binding import is_taken
+
     try:
+        if port and is_taken(host, port):
+            raise OSError(errno.EADDRINUSE, "")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=2048)
     except socket.gaierror as error:

@@ -2,9 +2,11 @@
 """Where the service listens, and that nobody opens it to others without choosing a token."""
 
 import socket
+import sys
 
 import pytest
 
+from app.http.binding import is_taken
 from tests.app.test_cli import menny
 from tests.app.test_hosts import ask, assert_refused
 from tests.retraining import TOKEN
@@ -34,7 +36,16 @@ def assert_refused_at_start(result, host: str) -> None:
     assert "MENNY_ADMIN_TOKEN" in sentence
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.2"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        pytest.param(
+            "127.0.0.2",
+            marks=pytest.mark.skipif(sys.platform == "darwin", reason="lo0 has only 127.0.0.1"),
+        ),
+    ],
+)
 def test_loopback_by_another_name_needs_no_token(host: str) -> None:
     with running_service("--host", host) as service:
         assert service.client.get("/health/live").status_code == 200
@@ -64,3 +75,12 @@ def _address_of_this_machine() -> str:
             pytest.skip("this machine has no address but loopback's")
         address: str = probe.getsockname()[0]
     return address
+
+
+@pytest.mark.parametrize("other", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_port_is_taken_if_somebody_answers_there_or_beside_it(host: str, other: str) -> None:
+    with socket.create_server((other, 0)) as listener:
+        port = listener.getsockname()[1]
+        assert is_taken(host, port)
+    assert not is_taken(host, port)

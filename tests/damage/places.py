@@ -1,5 +1,6 @@
 """What is there instead of a file, and files that can't be read."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -34,8 +35,9 @@ def damaged_places() -> Iterator[Damaged]:
 
 
 def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+    # By its name alone: macOS takes an address of 103 bytes at most.
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(path.parent):
+        listener.bind(path.name)
 
 
 def _two_links(path: Path) -> None:

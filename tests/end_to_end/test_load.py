@@ -140,6 +140,7 @@ def test_a_new_model_is_swapped_in_between_batches_zero_failed_requests(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads memory by way of /proc")
 def test_a_soak_of_mixed_traffic_has_no_unexplained_error_and_flat_memory() -> None:
     """The short form of `make soak`."""
     soak = run(seconds=300)

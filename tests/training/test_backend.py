@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.service import clean_environment
+from training.backend import CACHE_BYTES, mx
 
 FORWARD_AND_STEP = """
 from training.backend import mlx_on_this_thread
@@ -51,3 +52,8 @@ def test_float32_products_are_exact_from_the_moment_mlx_is_imported_unless_the_u
         check=True,
     )
     assert done.stdout.split() == [expected]
+
+
+def test_mlx_keeps_a_bounded_cache_of_freed_buffers() -> None:
+    before = mx.set_cache_limit(CACHE_BYTES)
+    assert before == CACHE_BYTES <= 2**30
