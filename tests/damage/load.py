@@ -1,4 +1,4 @@
-"""`python -m tests.damage.load FOLDER`: load every damaged file, as a process that may die of it.
+"""`python -m tests.damage.load N`: load every Nth damaged file, as a process that may die of it.
 
 For each file it writes one line before it loads it, `> NAME`, and one with the outcome as JSON.
 The process has a gibibyte of address space more than it needs, and five seconds a file.
@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def main() -> None:
     if size := _status("VmSize"):
         limit = size * 1024 + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for damaged in corpus():
+    for damaged in islice(corpus(), 0, None, int(sys.argv[1])):
         folder.mkdir()
         path = folder.resolve() / "menny.npz"
         damaged.make(path)

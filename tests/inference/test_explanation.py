@@ -8,9 +8,10 @@ import pytest
 from app.inference.decoding import Prompt, softmax
 from app.inference.explanation import Explainer
 from app.inference.model import ServedModel
+from training.architecture import NUM_HEADS, NUM_LAYERS
 from training.backend import mx
 from training.dataset import generate_queries
-from training.model import NUM_HEADS, NUM_LAYERS, build_model
+from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import decode_batch, encode_batch, one_hot
 from training.weights import Weights

@@ -1,4 +1,7 @@
-"""More than a thousand damaged files: no crash, hang or gibibyte; always an error of ours."""
+"""More than a thousand damaged files: no crash, hang or gibibyte; always an error of ours.
+
+`make test` tries every fourth of them, `make test-all` all.
+"""
 
 import ctypes
 import json
@@ -24,11 +27,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("damaged")
 
 
+@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.slow)])
+def every(request: pytest.FixtureRequest) -> int:
+    """Every so many files of the corpus are tried."""
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def outcomes(folder: Path) -> list[Outcome]:
+def outcomes(folder: Path, every: int) -> list[Outcome]:
     """What became of each file, in a process that may die of it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.damage.load"],
+        [sys.executable, "-m", "tests.damage.load", str(every)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -64,9 +73,10 @@ def test_the_corpus_has_more_than_a_thousand_files_each_with_a_name_of_its_own()
 
 
 def test_no_damaged_file_crashes_or_hangs_the_process_that_loads_it(
-    outcomes: list[Outcome],
+    outcomes: list[Outcome], every: int
 ) -> None:
-    assert [outcome["name"] for outcome in outcomes] == [damaged.name for damaged in corpus()]
+    names = [damaged.name for damaged in corpus()]
+    assert [outcome["name"] for outcome in outcomes] == names[::every]
     slow = [outcome for outcome in outcomes if float(str(outcome["seconds"])) > SECONDS]
     assert not slow
     worst = max(outcomes, key=lambda outcome: float(str(outcome["seconds"])))
@@ -80,7 +90,7 @@ def test_no_damaged_file_takes_a_gibibyte_or_anything_near_it(outcomes: list[Out
 
 
 def test_a_damaged_file_is_refused_in_a_sentence_or_gives_exactly_the_whole_ones_numbers(
-    outcomes: list[Outcome],
+    outcomes: list[Outcome], every: int
 ) -> None:
     refused = harmless = 0
     for outcome in outcomes:
@@ -100,10 +110,10 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_gives_exactly_the_whole_ones
         assert " object at 0x" not in error, outcome
         assert not error.endswith((":", " ")), outcome
     print(f"{refused} refused, {harmless} harmless")
-    assert refused > 1000
+    assert refused > 1000 // every
 
 
 def test_no_pickle_is_ever_run(outcomes: list[Outcome], folder: Path) -> None:
-    assert sum("pickle" in str(outcome["name"]) for outcome in outcomes) > 10
+    assert any("pickle" in str(outcome["name"]) for outcome in outcomes)
     assert not list(folder.rglob(SIDE_EFFECT))
     assert not Path(SIDE_EFFECT).exists()
