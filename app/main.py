@@ -21,7 +21,7 @@ from app.http.disclosure import redactor
 from app.http.edge import Gate
 from app.http.fast_path import FastPath
 from app.http.headers import SecurityHeaders
-from app.http.hosts import HostRule, split_origins
+from app.http.hosts import HostRule
 from app.http.observability import RequestObserver
 from app.http.problems import on_bug, on_menny_error
 from app.http.server import Lifecycle
@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
     app.mount("/static-offline-docs", docs.SWAGGER_UI)
-    origins = split_origins(settings.cors_origins)
+    origins = settings.cors_origins
     inner: ASGIApp = app.innermost
     if origins:  # CORS adds its headers further inside
         inner = CORSMiddleware(

@@ -1,18 +1,24 @@
 """Every knob of the service: the `MENNY_*` environment variables, or a flag of `menny serve`."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.http.hosts import split_names, split_origins
 from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
 
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins)]
+_MIN_TOKEN = 16
+
 
 class Settings(BaseSettings):
-    """Validated once at start-up, then frozen."""
+    """Validated once at start-up, each into its own type, then frozen."""
 
     model_config = SettingsConfigDict(env_prefix="MENNY_", frozen=True, extra="forbid")
 
@@ -20,12 +26,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     weights: Path = Field(SHIPPED_WEIGHTS, description="the weights file to serve")
     device: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="where MLX computes; auto is MLX's own choice"
+        "auto", description="where MLX computes: `auto` (MLX's own choice), `cpu` or `gpu`"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least severe log lines to show"
+        "info",
+        description="the least severe log lines to show: `debug`, `info`, `warning` or `error`",
     )
-    log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="how log lines are written: `text` or `json`"
+    )
     access_log: bool = Field(False, description="log a line for every request")
     log_file: Path | None = Field(None, description="where to log to instead of stderr")
     log_max_bytes: int = Field(
@@ -53,13 +62,13 @@ class Settings(BaseSettings):
 
     # --- who may ask, and how much at once ------------------------------------------------------
 
-    allowed_hosts: str | None = Field(
-        None,
+    allowed_hosts: Names = Field(
+        (),
         description="names besides loopback's that requests may be addressed to, comma-separated; "
         "`*.example.org` for all below it, `*` for any",
     )
-    cors_origins: str | None = Field(
-        None,
+    cors_origins: Origins = Field(
+        (),
         description="origins, such as `https://example.org`, whose pages may ask, comma-separated",
     )
     max_body_bytes: int = Field(
@@ -96,7 +105,6 @@ class Settings(BaseSettings):
     )
     admin_token: SecretStr | None = Field(
         None,
-        min_length=16,
         description="what guards /train and /models; generated into the state directory if unset",
     )
     keep_versions: int = Field(
@@ -115,20 +123,33 @@ class Settings(BaseSettings):
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
 
-    @field_validator("allowed_hosts")
+    @field_validator("admin_token")
     @classmethod
-    def _are_names(cls, value: str | None) -> str | None:
-        split_names(value)
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: str | None) -> str | None:
-        split_origins(value)
-        return value
+    def _is_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token) < _MIN_TOKEN:
+            raise ValueError(f"a token has {_MIN_TOKEN} characters or more, this one {len(token)}")
+        return token
 
 
-def complaint_about(error: ValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """Which variable makes no sense and why, without its value, which may be secret."""
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"MENNY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+    name = variable_of("_".join(map(str, first["loc"])))
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets a field."""
+    return f"MENNY_{field.upper()}"
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    known = [variable_of(field) for field in Settings.model_fields]
+    sentences = []
+    for name in names:
+        if name.upper().startswith("MENNY_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f": is {near[0]} meant?" if near else ""
+            sentences.append(f"{name} is not a setting, and does nothing{hint}")
+    return sentences

@@ -67,6 +67,11 @@ class TrainingConfig(BaseModel):
         return self.num_samples * 3 // 5 if self.hold_out else self.num_samples
 
     @property
+    def min_samples(self) -> int:
+        """The fewest samples whose training part fills one batch, and that can be split."""
+        return max(5, -(-self.batch_size * 5 // 3) if self.hold_out else self.batch_size)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
         return self.train_size // self.batch_size
@@ -77,17 +82,20 @@ class TrainingConfig(BaseModel):
         return self.num_epochs * self.steps_per_epoch
 
     @model_validator(mode="after")
-    def _an_epoch_has_a_batch(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"the training part, {self.train_size} of {self.num_samples} samples, "
-                f"does not fill one batch of {self.batch_size}"
+                f"the training part, {self.train_size} of {self.num_samples} samples, does not "
+                f"fill one batch of {self.batch_size}: raise num_samples to {self.min_samples}, "
+                "or lower batch_size"
             )
         if self.warm_up_steps > self.num_steps:
             raise ValueError(
                 f"warm_up_steps ({self.warm_up_steps}) is longer than the run "
                 f"({self.num_steps} steps)"
             )
+        if self.early_stopping is not None and not self.hold_out:
+            raise ValueError("early_stopping watches the part that hold_out keeps apart")
         return self
 
 
@@ -124,7 +132,15 @@ RECIPES = {
 def recipe_config(recipe: Recipe, **changes: object) -> TrainingConfig:
     """The recipe with some fields changed (`None` changes nothing).
 
+    A run that was made shorter warms up for a quarter of its steps at most, unless `warm_up_steps`
+    is among the changes.
+
     Raises pydantic's `ValidationError` (a `ValueError`) for a value out of bounds.
     """
     changed = {name: value for name, value in changes.items() if value is not None}
-    return TrainingConfig.model_validate(RECIPES[recipe].model_dump() | changed)
+    fields = RECIPES[recipe].model_dump() | changed
+    if "warm_up_steps" in changed:
+        return TrainingConfig.model_validate(fields)
+    run = TrainingConfig.model_validate(fields | {"warm_up_steps": 0})
+    warm_up_steps = min(RECIPES[recipe].warm_up_steps, run.num_steps // 4)
+    return run.model_copy(update={"warm_up_steps": warm_up_steps})

@@ -1,5 +1,5 @@
 """`python -m app.cli`: the same as `menny`."""
 
-from app.cli.serve import main
+from app.cli import main
 
 main()

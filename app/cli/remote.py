@@ -1,22 +1,35 @@
-"""A client of a running service: what `menny jobs`, `menny models` and `train --remote` use."""
+"""A client of a running service: what `menny jobs`, `menny models` and `train --remote` use.
 
-import ipaddress
+The service speaks of its routes; what people read here speaks of commands.
+"""
+
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
+import typer
 from httpx_sse import connect_sse
 from pydantic import BaseModel, ConfigDict
 
 from app.admin_token import TOKEN_FILE
+from app.cli.settings import client_settings
 from app.errors import ServiceError
-from app.jobs.job import Job, JobState, Version
+from app.http.hosts import is_loopback_host
+from app.jobs.job import Job, Version
 from app.routes.schemas import JobPage, VersionList
 from app.settings import Settings
 from training.epoch import Epoch
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="The service's address (the local one).", metavar="URL"),
+]
 
 _TIMEOUT_S = 30.0
 _RECONNECTIONS = 5
@@ -24,6 +37,22 @@ _RECONNECTIONS = 5
 
 class RemoteError(ServiceError):
     """The service refused, or can't be reached; says why."""
+
+
+class _RefusedError(RemoteError):
+    """The service answered with an error."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class AdminToken:
+    """What guards /train and /models, and where it was found."""
+
+    token: str
+    origin: str
 
 
 class RemoteEvent(BaseModel):
@@ -36,13 +65,18 @@ class RemoteEvent(BaseModel):
 
 
 class Remote:
-    """Talks to the service at `url`; every method raises `RemoteError`."""
+    """Talks to the service at `url`; every method raises `RemoteError`.
 
-    def __init__(self, url: str, token: str) -> None:
+    `is_local` says that a bare `menny` command reaches it too, without --url.
+    """
+
+    def __init__(self, url: str, admin: AdminToken, *, is_local: bool) -> None:
         self._url = url
+        self._admin = admin
+        self._is_local = is_local
         self._http = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {admin.token}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
         )
@@ -53,29 +87,64 @@ class Remote:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    def command(self, *words: object) -> str:
+        """A command to paste that is about this very service."""
+        where = () if self._is_local else ("--url", self._url)
+        return shlex.join(["menny", *map(str, words), *where])
+
     def start_job(self, request: dict[str, Any]) -> Job:
         """Start a job; what isn't in the request is the recipe's."""
-        return Job.model_validate(self._ask("POST", "/train", json=request))
+        try:
+            return Job.model_validate(self._ask("POST", "/train", json=request))
+        except _RefusedError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            (running,) = self.jobs(1)
+            raise RemoteError(
+                f"job {running.id} is running, and there is one at a time: "
+                f"`{self.command('jobs', 'watch', running.id)}` waits for its end, "
+                f"`{self.command('jobs', 'cancel', running.id)}` ends it"
+            ) from None
 
     def jobs(self, limit: int) -> list[Job]:
         """The newest first."""
         return JobPage.model_validate(self._ask("GET", f"/train?limit={limit}")).jobs
 
+    def job(self, job_id: int) -> Job:
+        """One job."""
+        return Job.model_validate(self._ask_of_job("GET", job_id))
+
     def cancel_job(self, job_id: int) -> Job:
         """Cancel a job."""
-        return Job.model_validate(self._ask("DELETE", f"/train/{job_id}"))
+        return Job.model_validate(self._ask_of_job("DELETE", job_id))
 
     def versions(self) -> list[Version]:
         """The newest first, the shipped one last."""
         return VersionList.model_validate(self._ask("GET", "/models")).models
 
-    def activate(self, version: str) -> Version:
-        """Have a version served."""
-        return Version.model_validate(self._ask("POST", f"/models/{version}/activate"))
+    def version(self, name: str) -> Version:
+        """The one whose digits begin like that, or the shipped one."""
+        versions = self.versions()
+        found = [
+            version
+            for version in versions
+            if (version.shipped and name == "shipped")
+            or (name and version.version.startswith(name))
+        ]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise RemoteError(f"there is no version {name}: `{self.command('models')}` lists them")
+        which = ", ".join(version.version for version in found)
+        raise RemoteError(f"{name} is the beginning of several versions: {which}")
 
-    def delete(self, version: str) -> None:
+    def activate(self, version: Version) -> Version:
+        """Have a version served."""
+        return Version.model_validate(self._ask("POST", f"/models/{_name_of(version)}/activate"))
+
+    def delete(self, version: Version) -> None:
         """Delete a version."""
-        self._ask("DELETE", f"/models/{version}")
+        self._ask("DELETE", f"/models/{_name_of(version)}")
 
     def watch(self, job_id: int) -> Iterator[RemoteEvent]:
         """News of a job until it has ended; goes on where it was if the connection is cut off."""
@@ -105,7 +174,7 @@ class Remote:
         with connect_sse(self._http, "GET", path, headers=headers) as source:
             if source.response.is_error:
                 source.response.read()
-                raise _refusal(source.response)
+                raise self._refusal(source.response)
             yield source.iter_sse()
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
@@ -114,60 +183,72 @@ class Remote:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_error:
-            raise _refusal(response)
+            raise self._refusal(response)
         return response.json() if response.content else None
+
+    def _ask_of_job(self, method: str, job_id: int) -> Any:
+        try:
+            return self._ask(method, f"/train/{job_id}")
+        except _RefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise RemoteError(
+                f"there is no job {job_id}: `{self.command('jobs')}` lists them"
+            ) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
         return RemoteError(
             f"{self._url} can't be reached: {error}; `menny serve` starts a service here"
         )
 
+    def _refusal(self, response: httpx.Response) -> _RefusedError:
+        try:
+            detail = str(response.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"{response.url} answered {response.status_code}: is it Menny?"
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            detail = (
+                f"the service at {self._url} does not know the admin token of "
+                f"{self._admin.origin}: set MENNY_STATE_DIR to the folder that it keeps its state "
+                "in, or MENNY_ADMIN_TOKEN"
+            )
+        return _RefusedError(response.status_code, detail)
+
 
 def open_remote(url: str | None) -> Remote:
     """A client of the service at `url`, the local one by default, with the admin token.
 
-    The token is MENNY_ADMIN_TOKEN or, for a service on this machine, that of the state directory:
-    a token found on this machine is never sent to another one.
+    A token found on this machine is never sent to another one. Raises `RemoteError`.
     """
-    settings = Settings()
-    url = (url or f"http://{_bracketed(settings.host)}:{settings.port}").rstrip("/")
-    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+    settings = client_settings()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    local = f"http://{host}:{settings.port}"
+    url = (url or local).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise RemoteError(f"{url!r} is not an address; take one like http://127.0.0.1:8000")
-    if settings.admin_token is not None:
-        return Remote(url, settings.admin_token.get_secret_value())
-    if not _is_loopback(urlsplit(url).hostname or ""):
+    if settings.admin_token is None and not is_loopback_host(parts.hostname):
         raise RemoteError(f"{url} is another machine: set MENNY_ADMIN_TOKEN to its admin token")
-    path = settings.state_dir / TOKEN_FILE
+    return Remote(url, admin_token(settings), is_local=url == local)
+
+
+def admin_token(settings: Settings) -> AdminToken:
+    """MENNY_ADMIN_TOKEN, or what a service has written into the state directory.
+
+    Raises `RemoteError` if there is neither.
+    """
+    if settings.admin_token is not None:
+        return AdminToken(settings.admin_token.get_secret_value(), "MENNY_ADMIN_TOKEN")
+    path = settings.state_dir.absolute() / TOKEN_FILE
     try:
-        return Remote(url, path.read_text(encoding="utf-8").strip())
+        return AdminToken(path.read_text(encoding="utf-8", errors="replace").strip(), str(path))
     except OSError as error:
         raise RemoteError(
-            f"there is no admin token in {path} ({error.strerror}): run this where the service "
-            "runs, or set MENNY_STATE_DIR or MENNY_ADMIN_TOKEN"
+            f"there is no admin token in {path} ({error.strerror}): `menny serve` makes one at its "
+            "first start; for a service with its state elsewhere set MENNY_STATE_DIR, or "
+            "MENNY_ADMIN_TOKEN"
         ) from error
 
 
-def end_of(job: Job) -> str:
-    """How a job ended; raises `RemoteError` with that unless it succeeded."""
-    sentence = f"job {job.id}: {job.state}: {job.reason}"
-    if job.state is not JobState.SUCCEEDED:
-        raise RemoteError(sentence)
-    return sentence
-
-
-def _refusal(response: httpx.Response) -> RemoteError:
-    try:
-        return RemoteError(str(response.json()["detail"]))
-    except (ValueError, KeyError, TypeError):
-        return RemoteError(f"{response.url} answered {response.status_code}: is it Menny?")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _name_of(version: Version) -> str:
+    return "shipped" if version.shipped else version.version

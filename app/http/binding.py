@@ -2,7 +2,7 @@
 
 import socket
 
-from app.http.hosts import is_loopback_host, split_names
+from app.http.hosts import is_loopback_host
 from app.settings import Settings
 
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound to
@@ -40,7 +40,7 @@ def is_taken(host: str, port: int) -> bool:
 
 def own_names(settings: Settings) -> tuple[str, ...]:
     """The names besides loopback's that a request may be addressed to."""
-    allowed = split_names(settings.allowed_hosts)
+    allowed = settings.allowed_hosts
     if settings.host in _EVERYWHERE:
         return allowed
     host = settings.host.partition("%")[0]  # a zone is not part of the name

@@ -106,7 +106,7 @@ def is_from_elsewhere(
     return not is_own and origin not in allowed_origins
 
 
-def split_names(text: str | None) -> tuple[str, ...]:
+def split_names(text: str | tuple[str, ...]) -> tuple[str, ...]:
     """The names in a comma-separated setting. Raises `ValueError` if one can't be a host's."""
     names = _split(text)
     for name in names:
@@ -116,7 +116,7 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def split_origins(text: str | None) -> tuple[str, ...]:
+def split_origins(text: str | tuple[str, ...]) -> tuple[str, ...]:
     """The origins in a comma-separated setting. Raises `ValueError` if one can't be an origin."""
     origins = _split(text)
     for origin in origins:
@@ -125,5 +125,6 @@ def split_origins(text: str | None) -> tuple[str, ...]:
     return origins
 
 
-def _split(text: str | None) -> tuple[str, ...]:
-    return tuple(part for part in map(str.strip, (text or "").split(",")) if part)
+def _split(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    parts = text.split(",") if isinstance(text, str) else text
+    return tuple(part for part in map(str.strip, parts) if part)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 from pydantic_core import PydanticCustomError
@@ -85,8 +85,6 @@ class JobRequest(BaseModel):
     def config(self) -> TrainingConfig:
         """The whole configuration; raises `ValueError` where the parts don't go together."""
         changes = self.model_dump(exclude={"recipe", "promote"}, exclude_none=True)
-        if self.num_samples or self.num_epochs or self.batch_size:
-            changes["warm_up_steps"] = self._warm_up_steps(changes)
         try:
             config = recipe_config(self.recipe, **changes)
         except ValidationError as error:
@@ -103,12 +101,6 @@ class JobRequest(BaseModel):
                 "batch_size or fewer num_epochs"
             )
         return config
-
-    def _warm_up_steps(self, changes: dict[str, Any]) -> int:
-        """The recipe's, but never more than a quarter of a run that was made shorter."""
-        wanted = recipe_config(self.recipe)
-        run = wanted.model_copy(update=changes)
-        return min(wanted.warm_up_steps, run.num_steps // 4)
 
     @model_validator(mode="after")
     def _config_is_sound(self) -> Self:

@@ -17,7 +17,7 @@ from pydantic_settings import DotEnvSettingsSource
 
 from app.errors import ServiceManagerError
 from app.http.hosts import is_loopback_host
-from app.settings import Settings, complaint_about
+from app.settings import Settings, format_validation_error
 from app.state import default_state_dir
 
 LOG_NAME = "menny.log"
@@ -52,7 +52,7 @@ class Definition:
         try:
             return _GivenSettings(**given)
         except ValidationError as error:
-            raise ServiceManagerError(complaint_about(error)) from None
+            raise ServiceManagerError(format_validation_error(error)) from None
 
     @property
     def folders(self) -> tuple[Path, ...]:

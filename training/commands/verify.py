@@ -1,39 +1,48 @@
-"""The command `menny verify`: every query that exists."""
+"""`menny verify`: ask every query that exists."""
 
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.commands.train import stop_on_signal
+from training.backend import mlx_on_this_thread, mx
+from training.commands.interrupt import stop_on_signal
+from training.commands.outputs import check_output
+from training.commands.progress import show_proof_progress
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.proof.check import SAFETY, Proof
 from training.proof.queries import NUM_QUERIES, Plan
+from training.proof.run import prove
 from training.vocabulary import MAX_QUERY_LENGTH
 from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
 
-DEFAULT_CACHE = Path(".menny/proof")
+DEFAULT_CACHE = platformdirs.user_cache_path("menny", appauthor=False) / "proof"
 
 
-def verify_command(
+def verify(
     weights: Annotated[Path, typer.Option(help="The .npz file to check.")] = SHIPPED_WEIGHTS,
     processes: Annotated[
         int | None,
         typer.Option(min=1, max=1024, help="Processes to use (as many as there are cores)."),
     ] = None,
     max_length: Annotated[
-        int,
-        typer.Option(min=1, max=MAX_QUERY_LENGTH, help="Check queries of up to so many letters."),
-    ] = MAX_QUERY_LENGTH,
+        int | None,
+        typer.Option(
+            min=1, max=MAX_QUERY_LENGTH, help="Check only queries of up to so many letters."
+        ),
+    ] = None,
     sample: Annotated[
         int | None,
         typer.Option(min=1, max=NUM_QUERIES, help="Check only so many random queries."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random queries.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --sample: seed of the random queries (0).")
+    ] = None,
     cache: Annotated[
         Path, typer.Option(help="The folder that keeps what was done when it is stopped.")
     ] = DEFAULT_CACHE,
@@ -49,15 +58,15 @@ def verify_command(
     Ctrl-C stops; the same command goes on from there. Exit status 1 if any query is answered
     with a forbidden letter, or if rounding could make it so.
 
-    Example: [bold]menny verify --sample 100000[/bold]
+    Example: menny verify --sample 100000
     """
+    if sample is not None and max_length is not None:
+        raise typer.BadParameter("--sample draws from all queries: it goes without --max-length")
+    if sample is None and seed is not None:
+        raise typer.BadParameter("--seed goes with --sample")
+    check_output("--report", report)
     checked = load_weights(weights)
-    plan = Plan(max_length, sample, seed)
-
-    from training.backend import mlx_on_this_thread, mx
-    from training.commands.progress import show_proof_progress
-    from training.proof.run import prove
-
+    plan = Plan(max_length or MAX_QUERY_LENGTH, sample, seed or 0)
     console = Console()
     with stop_on_signal() as stop, mlx_on_this_thread():
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
@@ -145,7 +154,7 @@ def _table(proof: Proof) -> Table:
     ]
     table = Table(box=None, show_header=False)
     for name, figure, meaning in rows:
-        table.add_row(f"[bold]{name}[/bold]", figure, f"[dim]{meaning}[/dim]")
+        table.add_row(f"{name}", figure, f"[dim]{meaning}[/dim]")
     return table
 
 
