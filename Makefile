@@ -33,7 +33,7 @@ format: .venv/.dev  ## let ruff put the code in shape
 	$(BIN)/ruff check --fix .
 
 weights: .venv/.serve  ## train the shipped weights anew
-	$(BIN)/menny train --recipe default --out weights/menny_model_weights.npz
+	$(BIN)/menny train --recipe default --out weights/menny_model_weights.npz --force
 
 verify: .venv/.serve  ## check the shipped weights on every query that exists (minutes)
 	$(BIN)/menny verify

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     weights: Path = Field(SHIPPED_WEIGHTS, description="the weights file to serve")
     device: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="where MLX computes: `auto` (MLX's own choice), `cpu` or `gpu`"
+        "auto", description="where MLX computes: `auto` (MLX chooses), `cpu` or `gpu`"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -145,11 +145,12 @@ def variable_of(field: str) -> str:
 
 def unknown_variables(names: Iterable[str]) -> list[str]:
     """A sentence for each variable that looks like a setting and is none."""
-    known = [variable_of(field) for field in Settings.model_fields]
     sentences = []
     for name in names:
-        if name.upper().startswith("MENNY_") and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f": is {near[0]} meant?" if near else ""
-            sentences.append(f"{name} is not a setting, and does nothing{hint}")
+        field = name.lower().removeprefix("menny_")
+        if field == name.lower() or field in Settings.model_fields:
+            continue
+        near = difflib.get_close_matches(field, Settings.model_fields, n=1)
+        hint = f": is {variable_of(near[0])} meant?" if near else ""
+        sentences.append(f"{name} is not a setting, and does nothing{hint}")
     return sentences

@@ -25,7 +25,8 @@ def test_every_setting_is_in_the_configuration_table_with_its_default() -> None:
     assert set(rows) == {f"MENNY_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         if name not in {"weights", "state_dir", "admin_token"}:
-            assert rows[f"MENNY_{name.upper()}"] == f"`{field.default}`"
+            default = f"`{field.default}`" if field.default not in (None, ()) else "none"
+            assert rows[f"MENNY_{name.upper()}"] == default
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

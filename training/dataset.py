@@ -166,7 +166,7 @@ def read_dataset(path: Path) -> Dataset:
     """
     read_rows = _csv_rows if _is_csv(path) else _jsonl_rows
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel writes a BOM
             pairs = list(read_rows(file))
     except OSError as error:
         raise DatasetError(f"can't read {path}: {error.strerror}") from error
