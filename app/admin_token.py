@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 TOKEN_FILE = "admin_token"  # noqa: S105 - the name of a file
 
+_MIN_LENGTH = 16
+
 _WINDOW_S = 60.0  # for how long a failure counts
 _FREE_FAILURES = 3  # a person mistypes
 _FIRST_DELAY_S = 0.25
@@ -42,18 +44,27 @@ def read_or_create_token(state_dir: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    token = secrets.token_urlsafe(32) + "\n"
-    with suppress(FileExistsError):  # another process was first
-        write_atomically(path, [token.encode()], mode=0o600, replace=False)
+    token = f"{secrets.token_urlsafe(32)}\n".encode()
+    with suppress(FileExistsError):  # another process was faster
+        write_atomically(path, [token], mode=0o600, replace=False)
         logger.info("the admin token is in %s; `menny token` prints it", path)
 
 
+def check_token(text: str) -> str:
+    """A token as a header can carry it, without blanks around it; raises `ValueError`."""
+    token = text.strip()
+    if len(token) < _MIN_LENGTH:
+        raise ValueError(f"a token has {_MIN_LENGTH} characters or more, this one {len(token)}")
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("a token has printable ASCII characters only, for a header carries it")
+    return token
+
+
 def _read(path: Path) -> str:
-    token = path.read_text(encoding="utf-8", errors="replace").strip()
-    if len(token) < 16:
-        raise StateUnavailableError(
-            f"{path} holds no token of 16 characters or more: delete it to get a new one"
-        )
+    try:
+        token = check_token(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise StateUnavailableError(f"{path}: {error}: delete it to get a new one") from None
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o600)
         logger.warning("others could read %s: its mode is 0600 now; better delete it", path)

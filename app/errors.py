@@ -8,6 +8,7 @@ MennyError (training.errors)
     ├── DisconnectedError       the caller has gone
     ├── EngineError             the model failed
     ├── StateUnavailableError   jobs and versions can't be read or written
+    │   └── UnreadableRowError  one of them makes no sense
     ├── NotFoundError           there is no such job or version
     ├── ConflictError           what was asked for doesn't go with how things are
     │   └── JobRunningError     another job is running
@@ -29,6 +30,10 @@ class ModelUnavailableError(ServiceError):
 
 class StateUnavailableError(ServiceError):
     """The state directory or its database can't be used."""
+
+
+class UnreadableRowError(StateUnavailableError):
+    """A row of the database that makes no sense; the message names it."""
 
 
 class NotFoundError(ServiceError):

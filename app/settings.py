@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.admin_token import check_token
 from app.http.hosts import split_names, split_origins
 from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins)]
-_MIN_TOKEN = 16
 
 
 class Settings(BaseSettings):
@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     )
     shutdown_timeout_s: int = Field(
         3, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
+    )
+    exit_when_failing_s: float = Field(
+        60,
+        ge=0,
+        le=86400,
+        description="seconds of nothing but failing batches after which the service ends with "
+        "status 1, to be started anew; 0: never",
     )
 
     # --- who may ask, and how much at once ------------------------------------------------------
@@ -125,10 +132,8 @@ class Settings(BaseSettings):
 
     @field_validator("admin_token")
     @classmethod
-    def _is_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and len(token) < _MIN_TOKEN:
-            raise ValueError(f"a token has {_MIN_TOKEN} characters or more, this one {len(token)}")
-        return token
+    def _can_be_sent(cls, token: SecretStr | None) -> SecretStr | None:
+        return None if token is None else SecretStr(check_token(token.get_secret_value()))
 
 
 def format_validation_error(error: ValidationError) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from training.blas import load_fast_blas
+from training.config import Device
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
@@ -24,12 +25,29 @@ import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optim  # noqa: E402
 from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
 
-__all__ = ["BLAS", "mlx_on_this_thread", "mx", "nn", "optim", "tree_flatten", "tree_unflatten"]
+__all__ = [
+    "BLAS",
+    "mlx_on_this_thread",
+    "mx",
+    "nn",
+    "optim",
+    "tree_flatten",
+    "tree_unflatten",
+    "use_device",
+]
 
-if mx.default_device() == mx.Device(mx.cpu):
-    # On a CPU, MLX compiles with a C++ compiler, if there is one, and loads the result from a
-    # folder in /tmp that somebody else may have been the first to create. Even nn.relu does.
-    mx.disable_compile()
+
+def use_device(device: Device) -> None:
+    """Have MLX compute there on the calling thread, before it builds anything."""
+    if device != "auto":
+        mx.set_default_device(mx.Device(mx.gpu if device == "gpu" else mx.cpu))
+    if mx.default_device() == mx.Device(mx.cpu):
+        # On a CPU, MLX compiles with a C++ compiler, if there is one, and loads the result from a
+        # folder in /tmp that somebody else may have been the first to create. Even nn.relu does.
+        mx.disable_compile()
+
+
+use_device("auto")
 
 # What MLX keeps of freed buffers is bounded by nearly all memory on Metal. A forward pass or a
 # training step of this model frees some megabytes.

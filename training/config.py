@@ -5,6 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Device = Literal["auto", "cpu", "gpu"]
+"""Where MLX computes; `auto` is its own choice."""
+
 
 class TrainingConfig(BaseModel):
     """One training run, validated and frozen. The defaults are those of the `default` recipe.

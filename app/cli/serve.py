@@ -92,6 +92,8 @@ def serve(
     sys.setswitchinterval(0.001)
     with suppress(KeyboardInterrupt):  # the server has shut down, then raises the signal again
         Server(config, app.state.lifecycle).run(sockets=[listener])
+    if app.state.lifecycle.has_failed:
+        raise typer.Exit(1)
 
 
 def _end(signum: int, _: object) -> None:

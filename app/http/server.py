@@ -27,6 +27,8 @@ class Lifecycle:
     """It has been told to stop, and `/health` says so."""
     is_closing: bool = False
     """It takes no new connections, and every answer closes its connection."""
+    has_failed: bool = False
+    """It can't go on: it stops by itself, with a non-zero exit status."""
 
 
 class Server(uvicorn.Server):
@@ -58,7 +60,7 @@ class Server(uvicorn.Server):
                 # app.http.connection's have it; importing that here would be a circle
                 if enforce := getattr(connection, "enforce_deadlines", None):
                     enforce(now)
-        return await super().on_tick(counter)
+        return await super().on_tick(counter) or self._lifecycle.has_failed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop; called by uvicorn when a signal has come."""

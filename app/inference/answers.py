@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from cachetools import LRUCache
 
 from app.errors import DeadlineError, DisconnectedError, OverloadedError
-from app.inference.batcher import Batcher, Work
+from app.inference.batcher import Batcher, PendingPrompt
 from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer
@@ -56,16 +56,16 @@ class Responder:
         if not missing:
             return [answer for answer in answers if answer]
         is_queue_long = len(self._batcher) >= self._batcher.max_batch
-        works = self._batcher.submit(missing)
+        pending = self._batcher.submit(missing)
         try:
             async with asyncio.timeout(self._timeout_s):
                 if is_queue_long:
-                    await _unless_disconnected(works, wait_for_disconnect)
-                fresh = iter([await work.answer for work in works])
+                    await _unless_disconnected(pending, wait_for_disconnect)
+                fresh = iter([await one.answer for one in pending])
         except BaseException as error:  # a cancellation of this coroutine, too
-            self._batcher.discard(works)
-            for work in works:
-                work.answer.cancel()
+            self._batcher.discard(pending)
+            for one in pending:
+                one.answer.cancel()
             if isinstance(error, TimeoutError):
                 raise DeadlineError(f"no answer within {self._timeout_s:g} s") from None
             raise
@@ -103,15 +103,15 @@ class Responder:
 
 
 async def _unless_disconnected(
-    works: Sequence[Work], wait_for_disconnect: WaitForDisconnect
+    pending: Sequence[PendingPrompt], wait_for_disconnect: WaitForDisconnect
 ) -> None:
     """Wait until all are answered; raise `DisconnectedError` if the caller goes first."""
     gone = asyncio.ensure_future(wait_for_disconnect())
     try:
-        for work in works:
-            waited_for: set[asyncio.Future[object]] = {gone, work.answer}  # type: ignore[arg-type]
+        for one in pending:
+            waited_for: set[asyncio.Future[object]] = {gone, one.answer}  # type: ignore[arg-type]
             await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        if not all(work.answer.done() for work in works):
+        if not all(one.answer.done() for one in pending):
             raise DisconnectedError("the caller has gone")
     finally:
         gone.cancel()

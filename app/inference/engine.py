@@ -1,85 +1,103 @@
-"""The one thread that owns MLX: it loads models, warms them up and runs every forward pass.
+"""The one thread that owns MLX: it builds models, warms them up and runs every forward pass.
 
 MLX's streams are thread-local, so an array made on one thread can't be evaluated on another, and
 a thread that used MLX must clear its streams before it ends. Hence one thread, fed by a batcher.
 """
 
+import concurrent.futures
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from app.errors import EngineError, ModelUnavailableError
-from app.inference.batcher import Batcher, Work, deliver
+from app.inference.batcher import Batcher, PendingPrompt, resolve
 from app.inference.decoding import Prompt
 from app.inference.model import Answer, ModelInfo, ServedModel
 from app.metrics import Metrics
-from training.backend import BLAS, mx
+from training.backend import BLAS, mx, use_device
+from training.config import Device
 from training.errors import MennyError
-from training.weights import Weights, load_weights
+from training.weights import Weights
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MAX_FAILURES = 3
+"""Batches that may fail one after the other before the engine counts as broken."""
+STOP_S = 3.0
+"""Seconds that the thread gets to end; it is a daemon, and holds up no exit beyond that."""
+_PROBE = Prompt("MeM")
+
 
 class Engine:
-    """Answers what comes out of the batcher with the model that was swapped in last."""
+    """Answers what comes out of the batcher with the model that was installed last."""
 
-    def __init__(self, batcher: Batcher, metrics: Metrics, device: str = "auto") -> None:
+    def __init__(self, batcher: Batcher, metrics: Metrics, device: Device = "auto") -> None:
         self._batcher = batcher
         self._metrics = metrics
         self._device = device
         self._model: ServedModel | None = None
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
-        self._loading = threading.Lock()
-        self.info: ModelInfo | None = None
-        """The model that answers, once there is one."""
+        self._num_failures = 0
+        self._failing_since = 0.0
         self.fault: str | None = None
-        """Why the weights file that `load` was given last does not serve, and the remedy."""
+        """Why the weights that should answer don't, and the remedy: set by who loads them."""
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The model that answers; `None` as long as there is none."""
+        model = self._model
+        return None if model is None else model.info
+
+    @property
+    def failing_s(self) -> float | None:
+        """For how many seconds every batch has failed; `None` unless `MAX_FAILURES` have."""
+        if self._num_failures < MAX_FAILURES:
+            return None
+        return time.monotonic() - self._failing_since
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what was submitted, then end the thread."""
+        """Answer what was submitted, then end the thread; later calls raise."""
         self._batcher.close()
-        self._thread.join()
+        self._thread.join(STOP_S)
 
-    def swap(self, weights: Weights) -> None:
-        """Have these weights answer from now on; blocks until they do.
+    def prepare(self, weights: Weights) -> ServedModel:
+        """A model of these weights, checked and warmed up; the one before goes on answering.
 
-        The model before them answers until the new one has been checked and warmed up, and goes
-        on answering if that fails, which raises.
+        Blocks. Raises `WeightsError`, `EngineError` or, after `stop`, `ModelUnavailableError`.
         """
-        self.call(lambda: self._swap(weights))
+        return self.call(lambda: self._build(weights))
 
-    def load(self, path: Path) -> None:
-        """Have a weights file answer from now on; if it can't, `fault` says why. Blocks."""
-        with self._loading:  # whoever comes last sees the file as it is then
-            try:
-                self.swap(load_weights(path))
-            except MennyError as error:
-                self.fault = (
-                    f"{error}; make weights with `menny train`, or name others with MENNY_WEIGHTS, "
-                    "then restart the service or send it SIGHUP"
-                )
-                logger.error("can't serve %s: %s", path, self.fault)
-            else:
-                self.fault = None
+    def install(self, model: ServedModel) -> None:
+        """Have a prepared model answer from the next batch on; blocks until it does.
+
+        Raises `ModelUnavailableError` after `stop`.
+        """
+        self.call(lambda: self._install(model))
 
     def answer(self, prompt: Prompt) -> Answer:
         """Answer one prompt, alone; blocks. Raises `ModelUnavailableError`."""
         return self.call(lambda: self._the_model().answer([prompt])[0])
 
+    def probe(self) -> None:
+        """Find out whether a failing engine has recovered, though nobody asks it; blocks."""
+        self.call(lambda: self._attempt([_PROBE]))
+
     def call(self, function: Callable[[], T]) -> T:
-        """Run a function on the engine's thread, between two batches; blocks for its result."""
+        """Run a function on the engine's thread, between two batches; blocks for its result.
+
+        Raises what it raises, and `ModelUnavailableError` once the thread has ended.
+        """
         result: Future[T] = Future()
 
         def run() -> None:
@@ -89,6 +107,9 @@ class Engine:
                 result.set_exception(error)
 
         self._batcher.call(run)
+        while not concurrent.futures.wait([result], timeout=1).done:
+            if not self._thread.is_alive():
+                raise ModelUnavailableError("the engine has ended, and answers no more")
         return result.result()
 
     def __enter__(self) -> Self:
@@ -107,8 +128,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            if self._device != "auto":
-                mx.set_default_device(mx.Device(mx.gpu if self._device == "gpu" else mx.cpu))
+            use_device(self._device)
             if BLAS.reason:
                 logger.warning(BLAS.reason)
             while (taken := self._batcher.take()) is not None:
@@ -116,14 +136,15 @@ class Engine:
                     self._answer(taken)
                 else:
                     taken()
-                del taken  # so that a swapped-out model is not kept by an idle loop
+                del taken  # so that a model that was replaced is not kept by an idle loop
         finally:
+            self._batcher.close()
             self._model = None
             mx.clear_streams()
 
-    def _swap(self, weights: Weights) -> None:
+    def _build(self, weights: Weights) -> ServedModel:
         try:
-            model = ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
+            return ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
         except MennyError:
             raise
         except Exception as error:  # MLX's own, for instance when memory runs out
@@ -131,8 +152,10 @@ class Engine:
             raise EngineError(
                 f"model {weights.version} can't be built; the log says more"
             ) from error
+
+    def _install(self, model: ServedModel) -> None:
         self._model = model
-        self.info = model.info
+        self._num_failures = 0
         self._metrics.show_model(model.info.version, model.info.device)
         logger.info("model %s serves, on %s", model.info.version, model.info.device)
 
@@ -141,24 +164,33 @@ class Engine:
             raise ModelUnavailableError(f"there is no model to answer: {self.fault}")
         return self._model
 
-    def _answer(self, works: list[Work]) -> None:
+    def _answer(self, pending: list[PendingPrompt]) -> None:
         begin = time.perf_counter()
-        try:
-            answers = self._the_model().answer([work.prompt for work in works])
-        except ModelUnavailableError as error:
-            deliver(works, error)
-        except Exception:
-            logger.exception("a batch of %d failed", len(works))
-            deliver(works, EngineError("the model failed on this batch; the next one may work"))
-        else:
-            deliver(works, answers)
+        answers = self._attempt([one.prompt for one in pending])
+        resolve(pending, answers)
+        if isinstance(answers, list):
             self._metrics.forward_seconds.observe(time.perf_counter() - begin)
-            self._metrics.batch_size.observe(len(works))
+            self._metrics.batch_size.observe(len(pending))
+
+    def _attempt(self, prompts: list[Prompt]) -> list[Answer] | MennyError:
+        """Answer a batch, and count failures in a row."""
+        try:
+            answers = self._the_model().answer(prompts)
+        except ModelUnavailableError as error:
+            return error
+        except Exception:
+            logger.exception("a batch of %d failed", len(prompts))
+            if self._num_failures == 0:
+                self._failing_since = time.monotonic()
+            self._num_failures += 1
+            return EngineError("the model failed on this batch; the next one may work")
+        self._num_failures = 0
+        return answers
 
 
 @contextmanager
 def engine_of(weights: Weights) -> Iterator[Engine]:
     """An engine of one's own, without a service around it, that answers with these weights."""
     with Engine(Batcher(max_batch=1, max_queue=1), Metrics()) as engine:
-        engine.swap(weights)
+        engine.install(engine.prepare(weights))
         yield engine

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from app.jobs.job import JobState
 
 
-class TrainingMetrics:
+class JobMetrics:
     """Jobs by their end, and how the running one is getting on."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -28,3 +28,8 @@ class TrainingMetrics:
             "Share of the epochs that the latest training job has done, 0 to 1",
             registry=registry,
         )
+
+    def begin(self) -> None:
+        """A new job is the latest one."""
+        self.progress.set(0)
+        self.loss.set(float("nan"))

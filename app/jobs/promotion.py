@@ -4,16 +4,12 @@ Both are measured on the same fresh queries by a process that the service starts
 that the service has checked: what the training process says of its own work counts for nothing.
 """
 
-import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.jobs.job import GateReport
-from app.jobs.runner import Child, ChildError
-from training.child.protocol import Measurement, MeasuringTask
-from training.config import TrainingConfig
+from app.jobs.runner import ChildError
+from training.child.protocol import Event, Measurement
 from training.evaluation import Metrics
 
 
@@ -26,43 +22,36 @@ class GateRules:
     excess_nll_tolerance: float
 
 
-@dataclass(frozen=True)
-class Measurable:
-    """A weights file, and the SHA-256 that it had when it was checked."""
+def measurements(events: Iterable[Event], sha256s: list[str]) -> list[Metrics]:
+    """What a measuring process reports of files; raises `ChildError`.
 
-    path: Path
-    sha256: str
-
-
-Run = Callable[[Child], AbstractContextManager[Child]]
-"""Starts a child so that the job's cancellation reaches it."""
-
-
-def measure(
-    files: list[Measurable], config: TrainingConfig, rules: GateRules, run: Run
-) -> list[Metrics]:
-    """Measure the files on the same queries, none of which a run of `config` trains on.
-
-    Raises `ChildError`.
+    `sha256s` are those that the files had when they were checked.
     """
-    task = MeasuringTask(
-        weights=[file.path for file in files],
-        num_queries=rules.num_queries,
-        seed=secrets.randbits(32),
-        not_of=config,
-    )
-    with run(Child("the measuring process", task)) as child:
-        found = [event for event in child.events() if isinstance(event, Measurement)]
-    if [measurement.sha256 for measurement in found] != [file.sha256 for file in files]:
+    found = [event for event in events if isinstance(event, Measurement)]
+    if [measurement.sha256 for measurement in found] != sha256s:
         raise ChildError("the weights changed while they were measured")
     return [measurement.metrics for measurement in found]
 
 
 def judge(
-    candidate: Metrics, active: Metrics | None, active_version: str | None, rules: GateRules
+    candidate: Metrics,
+    active: Metrics | None,
+    active_version: str | None,
+    rules: GateRules,
+    *,
+    is_unreadable: bool = False,
 ) -> GateReport:
-    """Whether the candidate may replace the active version, and why."""
+    """Whether the candidate may replace the active version, and why.
+
+    `active` is `None` if there is no model that answers; or, `is_unreadable`, there is one, but
+    its file has not its weights.
+    """
     faults = []
+    if is_unreadable:
+        faults.append(
+            "it can't be compared with the version that answers, whose file is missing, damaged "
+            "or another's"
+        )
     if candidate.rule_accuracy < rules.min_rule_accuracy:
         faults.append(
             f"its rule_accuracy is {candidate.rule_accuracy:.6f}, below {rules.min_rule_accuracy:g}"

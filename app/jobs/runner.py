@@ -4,21 +4,29 @@ Each runs code of `training` and is supervised (`training.child.supervision`): i
 the pipe whose end tells it that this process is gone. What it writes is never believed.
 """
 
+import os
+import secrets
+import selectors
 import signal
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from app.errors import ServiceError
+from app.jobs.job import Job
 from training.child.protocol import Event, MeasuringTask, TrainingTask, parse_event
+from training.config import Device, TrainingConfig
 from training.errors import TrainingError
 
 MAX_LINE = 64 * 1024
 """Bytes; a line of progress has less than 1,000."""
+
+CHECK_S = 0.2
+
+_CHILDS_OWN_QUERIES = 1_000  # its own measurement at the end is replaced by the gate's
 
 
 class ChildError(ServiceError):
@@ -28,33 +36,29 @@ class ChildError(ServiceError):
 class Child:
     """A supervised child process. Leaving the `with` block kills it, and waits for it.
 
-    `name` is what people call it, as in "the training process".
+    `name` is what people call it, as in "the training process". It imports nothing from the folder
+    where the service was started: paths in its task are absolute.
     """
 
-    def __init__(self, name: str, task: TrainingTask | MeasuringTask) -> None:
-        self.name = name
-        # -P: what lies in the folder where the service was started is never imported.
-        command = [sys.executable, "-P", "-m", "training.child"]
-        self._arguments = [*command, task.model_dump_json()]
-        self._last_words: deque[bytes] = deque(maxlen=20)
+    def __init__(self, name: str, task: str) -> None:
+        self._name = name
+        self._command = [sys.executable, "-P", "-m", "training.child", task]
+        self._last_words = b""
 
     def __enter__(self) -> Self:
         try:
             # A process group of its own: Ctrl-C in the terminal is for this process alone. No
             # session of its own: Linux may weigh priorities within a session only (sched(7)).
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                self._arguments,
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 process_group=0,
+                cwd="/",
             )
         except OSError as error:
-            raise ChildError(f"{self.name} can't be started: {error.strerror}") from error
-        self._listener = threading.Thread(
-            target=_keep_last, args=(_pipe(self._process.stderr), self._last_words), daemon=True
-        )
-        self._listener.start()
+            raise ChildError(f"{self._name} can't be started: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -63,52 +67,100 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.kill()
+        self._process.kill()  # it has nothing to save
         self._process.wait()
-        self._listener.join()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _pipe(pipe).close()
 
-    def kill(self) -> None:
-        """End it at once, from any thread; it has nothing to save."""
-        self._process.kill()
+    def events(self, check: Callable[[], None]) -> Iterator[Event]:
+        """What it reports, until it ends; raises `ChildError` if it ends badly or talks nonsense.
 
-    def _lines(self) -> Iterator[bytes]:
-        """What it writes, line by line, until it ends; raises `ChildError` if it ends badly."""
-        stdout = _pipe(self._process.stdout)
-        while line := stdout.readline(MAX_LINE):
-            yield line
-        status = self._process.wait()
-        self._listener.join()
-        if status:
+        `check` is called at least every `CHECK_S` seconds, and ends the wait by raising.
+        """
+        line = b""
+        for chunk in self._read(check):
+            *whole, line = (line + chunk).split(b"\n")
+            yield from map(self._parse, whole)
+            if len(line) > MAX_LINE:
+                self._parse(line)
+        if line:
+            yield self._parse(line)
+        if status := self._wait(check):
             raise ChildError(self._explain(status))
 
-    def events(self) -> Iterator[Event]:
-        """What it reports, until it ends; raises `ChildError` if that makes no sense."""
-        for line in self._lines():
+    def _parse(self, line: bytes) -> Event:
+        try:
+            return parse_event(line)
+        except TrainingError as error:
+            raise ChildError(f"{self._name} wrote {error}") from None
+
+    def _read(self, check: Callable[[], None]) -> Iterator[bytes]:
+        """Chunks of standard output until it ends; standard error is kept for `_explain`."""
+        stdout, stderr = _pipe(self._process.stdout), _pipe(self._process.stderr)
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            selector.register(stderr, selectors.EVENT_READ)
+            while selector.get_map():
+                check()
+                for key, _ in selector.select(CHECK_S):
+                    chunk = os.read(key.fd, MAX_LINE)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is stderr:
+                        self._last_words = (self._last_words + chunk)[-MAX_LINE:]
+                    else:
+                        yield chunk
+
+    def _wait(self, check: Callable[[], None]) -> int:
+        while True:
+            check()
             try:
-                yield parse_event(line)
-            except TrainingError as error:
-                raise ChildError(f"{self.name} wrote {error}") from None
+                return self._process.wait(CHECK_S)
+            except subprocess.TimeoutExpired:  # it closed its output, and goes on
+                continue
 
     def _explain(self, status: int) -> str:
         if status == -signal.SIGKILL:
-            return f"{self.name} was killed (SIGKILL): perhaps memory ran out"
+            return f"{self._name} was killed (SIGKILL): perhaps memory ran out"
         if status < 0:
-            return f"{self.name} crashed ({signal.Signals(-status).name})"
-        words = b"".join(self._last_words).decode("utf-8", "replace").strip()
+            return f"{self._name} crashed ({signal.Signals(-status).name})"
+        words = self._last_words.decode("utf-8", "replace").strip()
         for line in reversed(words.splitlines()):
             if line.startswith("error: "):
                 return line.removeprefix("error: ")[:1000]
         last = words.splitlines()[-1][:300] if words else "no word of why"
-        return f"{self.name} ended with exit status {status}: {last}"
+        return f"{self._name} ended with exit status {status}: {last}"
+
+
+class Children:
+    """What a job starts child processes with; `device` is where MLX computes in them."""
+
+    def __init__(self, device: Device = "auto") -> None:
+        self._device = device
+
+    def train(self, job: Job, out: Path) -> Child:
+        """Train as the job says and write the weights to `out`."""
+        task = TrainingTask(
+            recipe=job.recipe,
+            config=job.config,
+            out=out.absolute(),
+            num_fresh_queries=_CHILDS_OWN_QUERIES,
+            device=self._device,
+        )
+        return Child("the training process", task.model_dump_json())
+
+    def measure(self, weights: list[Path], num_queries: int, not_of: TrainingConfig) -> Child:
+        """Measure files on the same fresh queries, none of which a run of `not_of` trains on."""
+        task = MeasuringTask(
+            weights=[path.absolute() for path in weights],
+            num_queries=num_queries,
+            seed=secrets.randbits(32),
+            not_of=not_of,
+            device=self._device,
+        )
+        return Child("the measuring process", task.model_dump_json())
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None  # noqa: S101 - Popen was asked for a pipe
     return stream
-
-
-def _keep_last(stream: IO[bytes], lines: deque[bytes]) -> None:
-    while line := stream.readline(MAX_LINE):
-        lines.append(line)

@@ -1,20 +1,22 @@
 """The versions that can be served: the shipped one and those that jobs made.
 
 A version is a weights file with its card in `versions/`, and a row in the database. The file is
-written whole before there is a row, and the row goes before the file does: so a file without a
-row is what a crash left, and nothing else.
+written whole before there is a row, and the row goes before the file does. A file without a row
+is taken in again: either a crash left it, or the database was lost.
 """
 
 import logging
-import threading
-from collections.abc import Callable
+import re
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, StateUnavailableError
 from app.jobs.job import Version
-from app.jobs.store import Store, VersionRow
-from training.errors import MennyError, WeightsError
+from app.jobs.serving import Serving, read_card
+from app.jobs.store import Store
+from training.errors import WeightsError
 from training.weights import ModelCard, Weights, card_path, load_weights, save_weights
 
 logger = logging.getLogger(__name__)
@@ -22,89 +24,89 @@ logger = logging.getLogger(__name__)
 SHIPPED = "shipped"
 """The shipped version's other name."""
 
+_VERSION_FILE = re.compile(r"([0-9a-f]{12})\.npz")
+_UNFINISHED_FILE = re.compile(r"\.[0-9a-f]{12}\.(npz|json)\.\w+")
+"""What `save_weights` calls a file that it has not finished."""
+
 
 class Versions:
-    """Lists, activates, deletes and prunes versions; one change at a time.
+    """Lists, activates, keeps, deletes and prunes versions."""
 
-    `swap` makes the engine answer with other weights, and returns once it does.
-    """
-
-    def __init__(
-        self, store: Store, folder: Path, shipped: Path, swap: Callable[[Weights], None], keep: int
-    ) -> None:
+    def __init__(self, store: Store, serving: Serving, folder: Path, keep: int) -> None:
         self._store = store
+        self._serving = serving
         self._folder = folder
-        self._shipped_path = shipped
-        self._swap = swap
         self._keep = keep
-        self._change = threading.RLock()
 
-    def all(self) -> list[Version]:
-        """The newest ones first, the shipped one last."""
-        active = self._store.active_version()
+    def list_all(self) -> list[Version]:
+        """The newest first, the shipped one last; the active one is the one that answers."""
+        with self._serving.change:
+            rows = self._store.list_versions()
+            key, answers = self._serving.key, self._serving.version is not None
+            shipped = self._serving.look_at_shipped()
         versions = [
             Version(
                 version=row.version,
-                active=row.version == active,
+                active=row.version == key,
                 shipped=False,
                 created=row.created,
                 job=row.job,
-                card=row.card,
+                card=read_card(self._serving.path(row.version)),
             )
-            for row in self._store.versions()
+            for row in rows
         ]
-        shipped = self._shipped()
-        if shipped is None:
-            return versions
-        return [*versions, shipped.model_copy(update={"active": active is None})]
+        if shipped is not None:
+            versions.append(
+                Version(
+                    version=shipped.version,
+                    active=answers and key is None,
+                    shipped=True,
+                    created=shipped.card and shipped.card.created,
+                    card=shipped.card,
+                )
+            )
+        return versions
 
-    def one(self, name: str) -> Version:
+    def get(self, name: str) -> Version:
         """Raises `NotFoundError`."""
-        for version in self.all():
+        for version in self.list_all():
             if name == version.version or (name == SHIPPED and version.shipped):
                 return version
         raise NotFoundError(f"there is no version {name}; GET /models lists those there are")
-
-    def path(self, version: str | None) -> Path:
-        """Where the weights of a version are; `None` is the shipped one."""
-        return self._shipped_path if version is None else self._folder / f"{version}.npz"
 
     def activate(self, name: str) -> Version:
         """Serve it from now on, and after a restart.
 
         Raises `NotFoundError`, or `WeightsError` if its file is damaged: then all is as it was.
         """
-        with self._change:
-            version = self.one(name)
+        with self._serving.change:
+            version = self.get(name)
             key = None if version.shipped else version.version
-            weights = self._load(key)
-            before = self._store.active_version()
-            self._store.set_active_version(key)
-            try:
-                self._swap(weights)
-            except MennyError:
-                self._store.set_active_version(before)
-                raise
-        logger.info("version %s is active", version.version)
-        return version.model_copy(update={"active": True})
+            weights = self._serving.load(key)
+            if name not in {SHIPPED, weights.version}:
+                raise WeightsError(
+                    f"{self._serving.path(key)} holds version {weights.version} now, not {name}"
+                )
+            self._serving.switch(weights, key, lambda: self._store.set_active_version(key))
+            logger.info("version %s is active", weights.version)
+            return self.get(SHIPPED if key is None else name)
 
     def delete(self, name: str) -> None:
         """Raises `NotFoundError`, or `ConflictError` for the active and the shipped one."""
-        with self._change:
-            version = self.one(name)
+        with self._serving.change:
+            version = self.get(name)
             if version.shipped:
                 raise ConflictError("the shipped version can't be deleted")
-            if version.active:
+            if version.version in self._in_use():
                 raise ConflictError(
                     f"version {version.version} is active: activate another one, then delete it"
                 )
             self._delete(version.version)
 
     def keep(self, weights: Weights, card: ModelCard, job_id: int) -> None:
-        """Write a job's version and keep it, inactive."""
-        with self._change:
-            row = self._write(weights, card, job_id)
-            self._store.add_version(job_id, weights.version, row, activate=False)
+        """Write a job's version and keep it, inactive; the oldest ones beyond `keep` go."""
+        with self._serving.change:
+            self._write(weights, card, job_id)
             self._prune()
 
     def promote(
@@ -115,77 +117,114 @@ class Versions:
         `False` if it is only kept because it was measured against a version that is not the
         active one any more; with `None` that is no matter.
         """
-        with self._change:
-            if measured_against not in {None, self._active_name()}:
-                self.keep(weights, card, job_id)
-                return False
-            row = self._write(weights, card, job_id)
-            before = self._store.active_version()
-            self._store.add_version(job_id, weights.version, row, activate=True)
-            try:
-                self._swap(weights)
-            except MennyError:
-                self._store.unpromote(job_id, before)
-                raise
-            logger.info("version %s, made by job %d, is active", weights.version, job_id)
+        with self._serving.change:
+            key, written = self._write(weights, card, job_id)
+            is_outdated = measured_against not in {None, self._serving.version}
+            if not is_outdated:
+                self._serving.switch(
+                    replace(weights, card=written),
+                    key,
+                    lambda: self._store.promote_version(job_id, key),
+                )
+                logger.info("version %s, made by job %d, is active", weights.version, job_id)
             self._prune()
-            return True
+            return not is_outdated
 
-    def tidy(self) -> None:
-        """Remove the files that a crash left: those that are no version's."""
-        known = {row.version for row in self._store.versions()}
+    def copy_active(self, target: Path) -> Weights | None:
+        """Copy the version that answers, for a look that nobody's deletion disturbs.
+
+        `None` if there is no model that answers; raises `WeightsError` if its file has not the
+        weights that answer.
+        """
+        with self._serving.change:
+            if self._serving.version is None:
+                return None
+            path = self._serving.path(self._serving.key)
+            try:
+                shutil.copyfile(path, target)
+                if card_path(path).exists():
+                    shutil.copyfile(card_path(path), card_path(target))
+            except OSError as error:
+                raise WeightsError(f"can't copy {path}: {error.strerror}") from error
+            weights = load_weights(target)
+            if weights.version != self._serving.version:
+                raise WeightsError(f"{path} holds other weights than those that answer")
+            return weights
+
+    def take_in(self) -> list[str]:
+        """Add the versions whose files have no row, and remove what a crash left half-written.
+
+        Returns the names of those added. What is none of ours is left alone.
+        """
+        known = {row.version for row in self._store.list_versions()}
+        found: list[tuple[datetime, datetime, str]] = []
         for path in self._folder.iterdir():
-            if path.suffix not in {".npz", ".json"} or path.stem not in known:
+            if self._is_leftover(path, known):
                 path.unlink()
+            match = _VERSION_FILE.fullmatch(path.name)
+            if match is None or match[1] in known:
+                continue
+            try:
+                card = self._serving.load(match[1]).card
+                written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                found.append((card.created if card else written, written, match[1]))
+            except (WeightsError, OSError) as error:
+                logger.error("%s is left alone, for it is no version: %s", path, error)
+        for created, _, version in sorted(found):
+            self._store.add_version(version, created)
+            logger.warning("version %s had no row: it is taken in again", version)
+        return [version for *_, version in sorted(found)]
 
-    def _active_name(self) -> str | None:
-        shipped = self._shipped()
-        return self._store.active_version() or (shipped.version if shipped else None)
-
-    def _shipped(self) -> Version | None:
-        """Read anew each time: whoever replaces the file sends SIGHUP, and no word to us."""
-        try:
-            weights = load_weights(self._shipped_path)
-        except WeightsError:
-            return None
-        return Version(
-            version=weights.version,
-            active=False,
-            shipped=True,
-            created=weights.card.created if weights.card else None,
-            card=weights.card,
+    def _is_leftover(self, path: Path, known: set[str]) -> bool:
+        """Whether a file is half of what was being written or deleted, and no weights."""
+        is_lone_card = (
+            _VERSION_FILE.fullmatch(path.with_suffix(".npz").name)
+            and path.suffix == ".json"
+            and path.stem not in known
+            and not path.with_suffix(".npz").exists()
         )
+        return path.is_file() and bool(is_lone_card or _UNFINISHED_FILE.fullmatch(path.name))
 
-    def _write(self, weights: Weights, card: ModelCard, job_id: int) -> VersionRow | None:
-        """Write the file, unless it is there; `None` if the version is the shipped one."""
+    def _in_use(self) -> set[str | None]:
+        """What may not be deleted: what answers, and what a restart would serve."""
+        return {self._serving.key, self._store.get_active_version()}
+
+    def _write(
+        self, weights: Weights, card: ModelCard, job_id: int
+    ) -> tuple[str | None, ModelCard | None]:
+        """Keep a version, file and row; returns its key and its card.
+
+        The same configuration makes the same weights: their file may be there, or be the shipped.
+        """
         version = weights.version
-        shipped = self._shipped()
+        shipped = self._serving.look_at_shipped()
         if shipped is not None and version == shipped.version:
-            return None
+            self._store.keep_version(job_id, version, key=None)
+            return None, shipped.card
+        written: ModelCard | None = None
         try:
-            known = self._load(version).card
+            written = self._serving.load(version).card
         except WeightsError:
-            known = None
-        card = known or save_weights(self.path(version), weights.parameters, card)
-        return VersionRow(version, datetime.now(UTC), job_id, card)
-
-    def _load(self, version: str | None) -> Weights:
-        weights = load_weights(self.path(version))
-        if version is not None and weights.version != version:
-            raise WeightsError(f"{self.path(version)} holds other weights than version {version}")
-        return weights
+            written = save_weights(self._serving.path(version), weights.parameters, card)
+        self._store.keep_version(job_id, version, key=version)
+        return version, written
 
     def _prune(self) -> None:
-        """Delete the oldest versions beyond those to keep, never the active one."""
-        with self._change:
-            active = self._store.active_version()
-            for row in self._store.versions()[self._keep :]:
-                if row.version != active:
-                    self._delete(row.version)
-                    logger.info("version %s is deleted: there are newer ones", row.version)
+        """Delete the oldest versions beyond those to keep besides the active one."""
+        try:
+            in_use = self._in_use()
+            others = [row for row in self._store.list_versions() if row.version not in in_use]
+            for row in others[self._keep :]:
+                self._delete(row.version)
+                logger.info("version %s is deleted: there are newer ones", row.version)
+        except StateUnavailableError as error:  # the job has succeeded all the same
+            logger.error("old versions are not deleted: %s", error)
 
     def _delete(self, version: str) -> None:
         self._store.delete_version(version)
-        path = self.path(version)
-        path.unlink(missing_ok=True)
-        card_path(path).unlink(missing_ok=True)
+        path = self._serving.path(version)
+        try:
+            path.unlink(missing_ok=True)
+            card_path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise StateUnavailableError(f"can't delete {path}: {error.strerror}") from error

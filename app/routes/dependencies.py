@@ -13,8 +13,6 @@ from app.errors import StateUnavailableError
 from app.http.server import Lifecycle
 from app.inference.answers import Responder
 from app.inference.engine import Engine
-from app.jobs.bell import Bell
-from app.jobs.manager import JobManager
 from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
@@ -55,10 +53,6 @@ async def _retraining(request: Request) -> Retraining:
 RetrainingDep = Annotated[Retraining, Depends(_retraining)]
 
 
-async def _jobs(retraining: RetrainingDep) -> JobManager:
-    return retraining.jobs
-
-
 async def _versions(retraining: RetrainingDep) -> Versions:
     return retraining.versions
 
@@ -67,15 +61,8 @@ async def _store(retraining: RetrainingDep) -> Store:
     return retraining.store
 
 
-async def _bell(request: Request) -> Bell:
-    bell: Bell = request.app.state.bell
-    return bell
-
-
-JobsDep = Annotated[JobManager, Depends(_jobs)]
 VersionsDep = Annotated[Versions, Depends(_versions)]
 StoreDep = Annotated[Store, Depends(_store)]
-BellDep = Annotated[Bell, Depends(_bell)]
 
 _bearer = HTTPBearer(
     auto_error=False,

@@ -2,6 +2,7 @@
 
 import time
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
@@ -26,26 +27,26 @@ async def health(
     retraining: RetrainingDep,
 ) -> Health:
     """200 when Menny can answer; 503 with the reason when she can't or is about to stop."""
-    uptime = round(time.monotonic() - request.app.state.started, 3)
-    if engine.info is None:
-        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        return Health(
-            status="unavailable",
-            reason=_redacted(request, engine.fault),
-            uptime_seconds=uptime,
-            note=_redacted(request, retraining.note),
-        )
+    info, reason = engine.info, engine.fault
+    status: Literal["ok", "unavailable", "draining"] = "ok"
     if lifecycle.is_draining:
+        status = "draining"
+    elif info is None:
+        status = "unavailable"
+    elif (failing_s := engine.failing_s) is not None:
+        status = "unavailable"
+        reason = f"every batch has failed for {failing_s:.0f} s; the log says more"
+    if status != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    card = engine.info.card
+    card = info and info.card
     return Health(
-        status="draining" if lifecycle.is_draining else "ok",
-        reason=_redacted(request, engine.fault),
-        model_version=engine.info.version,
-        rule_accuracy=card.metrics.rule_accuracy if card else None,
-        proven=card is not None and card.proves(engine.info.version),
-        device=engine.info.device,
-        uptime_seconds=uptime,
+        status=status,
+        reason=_redacted(request, reason),
+        model_version=info and info.version,
+        rule_accuracy=card and card.metrics.rule_accuracy,
+        proven=bool(info and card and card.proves(info.version)),
+        device=info and info.device,
+        uptime_seconds=round(time.monotonic() - request.app.state.started, 3),
         note=_redacted(request, retraining.note),
     )
 

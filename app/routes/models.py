@@ -34,7 +34,7 @@ VersionName = Annotated[
 @router.get("", summary="List the versions")
 def list_versions(versions: VersionsDep) -> VersionList:
     """The newest first, the shipped one last."""
-    return VersionList(models=versions.all())
+    return VersionList(models=versions.list_all())
 
 
 @router.get(
@@ -44,7 +44,7 @@ def list_versions(versions: VersionsDep) -> VersionList:
 )
 def show_version(version: VersionName, versions: VersionsDep) -> Version:
     """Its model card: where it comes from and what was measured of it."""
-    return versions.one(version)
+    return versions.get(version)
 
 
 @router.post(

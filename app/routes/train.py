@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,10 +16,9 @@ from app.errors import StateUnavailableError
 from app.http.api import BODY_PROBLEMS, problem_responses
 from app.http.json import StrictRoute
 from app.http.server import Lifecycle
-from app.jobs.bell import Bell
 from app.jobs.job import Job, JobRequest
 from app.jobs.store import Store
-from app.routes.dependencies import AdminOnly, BellDep, JobsDep, LifecycleDep, StoreDep
+from app.routes.dependencies import AdminOnly, LifecycleDep, StoreDep
 from app.routes.schemas import JobPage
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,12 @@ router = APIRouter(
     ),
 )
 
-HEARTBEAT_S = 0.8
-"""Events come at least every second."""
+LOOK_S = 0.33
+"""How often the store is looked at for news of a job that somebody watches."""
+HEARTBEAT_S = 0.66
+"""Seconds without news after which the job is sent as it is: events come at least every second."""
+CANCEL_S = 2.0
+"""Seconds that a job gets to end before the answer to its cancellation."""
 
 END = "end"
 """The last event, and its id."""
@@ -53,13 +56,14 @@ JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="the job's number")]
     responses=problem_responses(*BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
 def start(
-    request: Request, response: Response, jobs: JobsDep, body: JobRequest | None = None
+    request: Request, response: Response, store: StoreDep, body: JobRequest | None = None
 ) -> Job:
     """Start a job in the background, while Menny goes on answering. One at a time.
 
     What is left out is the recipe's; without a body, that is the default recipe.
     """
-    job = jobs.start(body or JobRequest())
+    wanted = body or JobRequest()
+    job = store.create_job(wanted.recipe, wanted.config(), wanted.promote)
     response.headers["Location"] = request.url_for("show", job_id=job.id).path
     return job
 
@@ -74,7 +78,7 @@ def list_jobs(
     ] = None,
 ) -> JobPage:
     """The newest first, a page at a time."""
-    found = store.jobs(limit + 1, before)
+    found = store.list_jobs(limit + 1, before)
     page = found[:limit]
     following = (
         str(request.url_for("list_jobs").include_query_params(limit=limit, before=page[-1].id))
@@ -87,17 +91,25 @@ def list_jobs(
 @router.get("/{job_id}", summary="Look at a job", responses=problem_responses(HTTPStatus.NOT_FOUND))
 def show(job_id: JobId, store: StoreDep) -> Job:
     """Its state, how far it is, how it ended."""
-    return store.job(job_id)
+    return store.get_job(job_id)
 
 
 @router.delete(
     "/{job_id}",
     summary="Cancel a job",
-    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses={HTTPStatus.ACCEPTED: {"model": Job, "description": "It has not ended yet"}}
+    | problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def cancel(job_id: JobId, jobs: JobsDep) -> Job:
-    """Answers with the job once it has ended, within two seconds."""
-    return jobs.cancel(job_id)
+def cancel(response: Response, job_id: JobId, store: StoreDep) -> Job:
+    """Answers with the job once it has ended; with 202, if that takes longer than two seconds."""
+    deadline = time.monotonic() + CANCEL_S
+    store.cancel_job(job_id)
+    while not (job := store.get_job(job_id)).state.has_ended:
+        if time.monotonic() > deadline:
+            response.status_code = HTTPStatus.ACCEPTED
+            break
+        time.sleep(0.05)
+    return job
 
 
 _EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -115,7 +127,6 @@ _EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
 async def events(
     job_id: JobId,
     store: StoreDep,
-    bell: BellDep,
     lifecycle: LifecycleDep,
     last_event_id: Annotated[
         str | None, Header(description="where to go on: the id of the last event received")
@@ -127,11 +138,11 @@ async def events(
     - `progress`, without an id: the job as it is, at least every second;
     - `end`: the job as it ended. Then the stream ends.
     """
-    await asyncio.to_thread(store.job, job_id)
+    await asyncio.to_thread(store.get_job, job_id)
     if last_event_id == END:
         return Response(status_code=HTTPStatus.NO_CONTENT)  # an EventSource then gives up
     return EventSourceResponse(
-        _stream(lifecycle, store, bell, job_id, _epoch_of(last_event_id)),
+        _stream(lifecycle, store, job_id, _epoch_of(last_event_id)),
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
@@ -144,14 +155,12 @@ def _epoch_of(last_event_id: str | None) -> int:
 
 
 async def _stream(
-    lifecycle: Lifecycle, store: Store, bell: Bell, job_id: int, after: int
+    lifecycle: Lifecycle, store: Store, job_id: int, after: int
 ) -> AsyncIterator[bytes]:
+    shown, shown_at = None, 0.0
     while not lifecycle.is_draining:
-        news = bell.listen()
         try:
-            job = await asyncio.to_thread(store.job, job_id)
-            # Read after the job: if that has ended, these are all.
-            epochs = await asyncio.to_thread(store.epochs, job_id, after)
+            job, epochs = await asyncio.to_thread(store.watch_job, job_id, after)
         except StateUnavailableError as error:
             logger.error("the events of job %d are cut off: %s", job_id, error)
             return
@@ -161,10 +170,11 @@ async def _stream(
         if job.state.has_ended:
             yield _event(END, job, END)
             return
-        yield _event("progress", job)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HEARTBEAT_S):
-                await news.wait()
+        looks = job.state, job.phase, job.epoch
+        if looks != shown or time.monotonic() - shown_at >= HEARTBEAT_S:
+            shown, shown_at = looks, time.monotonic()
+            yield _event("progress", job)
+        await asyncio.sleep(LOOK_S)
 
 
 def _event(event: str, data: BaseModel, event_id: str | None = None) -> bytes:

@@ -21,7 +21,7 @@ SHIPPED = load_weights(SHIPPED_WEIGHTS).version
 def _newer_schema(state: Path) -> None:
     state.mkdir()
     with sqlite3.connect(state / "menny.sqlite3") as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     database.close()
 
 
@@ -56,7 +56,7 @@ def _full_disk() -> None:
 @pytest.mark.parametrize(
     ("prepare", "before_exec", "reason"),
     [
-        (_newer_schema, None, "has schema 2, and this Menny knows schema 1"),
+        (_newer_schema, None, "has schema 3, and this Menny knows schema 2"),
         (_no_database, None, "file is not a database; move it away"),
         (_read_only, _obey_permissions, "Permission denied; make it a writable directory"),
         (_a_file, None, "make it a writable directory"),

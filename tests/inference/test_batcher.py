@@ -22,7 +22,6 @@ from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer, ServedModel
 from app.metrics import Metrics
-from training.errors import WeightsError
 from training.weights import Weights, load_weights
 
 
@@ -51,7 +50,7 @@ class House:
         )
         self.engine.start()
         if weights is not None:
-            self.engine.swap(weights)
+            self.engine.install(self.engine.prepare(weights))
 
     async def ask(self, *queries: str) -> list[Answer]:
         return await self.responder.respond([Prompt(query) for query in queries], never)
@@ -219,9 +218,9 @@ def test_a_failed_forward_pass_fails_its_batch_and_the_next_one_works(
     house.run(scenario())
 
 
-def test_without_a_model_there_is_a_reason(tmp_path) -> None:
+def test_without_a_model_there_is_a_reason() -> None:
     house = House(None)
-    house.engine.load(tmp_path / "none.npz")
+    house.engine.fault = "no such file"
 
     async def scenario() -> None:
         with pytest.raises(ModelUnavailableError, match="no such file"):
@@ -293,7 +292,8 @@ def test_the_cache_knows_one_model_from_another(weights: Weights, other_weights:
 
     async def scenario() -> None:
         (old,) = await house.ask("aBcDe")
-        await asyncio.to_thread(house.engine.swap, other_weights)
+        model = await asyncio.to_thread(house.engine.prepare, other_weights)
+        await asyncio.to_thread(house.engine.install, model)
         (new,) = await house.ask("aBcDe")
         assert (old.model_version, new.model_version) == (weights.version, other_weights.version)
         assert hits(house) == 0
@@ -313,22 +313,7 @@ def test_a_model_that_cant_be_loaded_leaves_the_old_one_serving(
         with monkeypatch.context() as patch:
             patch.setattr(ServedModel, "_measure_spread", lambda *_: 1 / 0)
             with pytest.raises(EngineError, match="can't be built; the log says more"):
-                await asyncio.to_thread(house.engine.swap, weights)
+                await asyncio.to_thread(house.engine.prepare, weights)
         assert (await house.ask("a"))[0].model_version == weights.version
 
     house.run(scenario())
-
-
-def test_a_file_that_cant_be_loaded_is_remembered_until_one_can(weights: Weights, tmp_path) -> None:
-    house = House(weights)
-    path = tmp_path / "weights.npz"
-    path.write_bytes(b"damaged")
-    house.engine.load(path)
-    assert house.engine.fault is not None
-    assert "not an .npz" in house.engine.fault
-    with pytest.raises(WeightsError):
-        load_weights(path)
-    np.savez(path, **weights.parameters)
-    house.engine.load(path)
-    assert house.engine.fault is None
-    house.engine.stop()

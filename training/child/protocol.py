@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from training.config import Recipe, TrainingConfig
+from training.config import Device, Recipe, TrainingConfig
 from training.epoch import Epoch
 from training.errors import TrainingError
 from training.evaluation import Metrics
@@ -19,7 +19,11 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TrainingTask(_Message):
+class _Task(_Message):
+    device: Device = Field("auto", description="where MLX computes")
+
+
+class TrainingTask(_Task):
     """Train, and write the weights and their card."""
 
     task: Literal["train"] = "train"
@@ -29,7 +33,7 @@ class TrainingTask(_Message):
     num_fresh_queries: int = Field(ge=1, description="queries to measure the result on")
 
 
-class MeasuringTask(_Message):
+class MeasuringTask(_Task):
     """Measure weights files on the same queries, none of which a run of `not_of` trains on."""
 
     task: Literal["measure"] = "measure"

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from training.backend import mlx_on_this_thread
+from training.backend import mlx_on_this_thread, use_device
 from training.child.protocol import (
     Event,
     Measurement,
@@ -48,4 +48,5 @@ def _measure(task: MeasuringTask) -> None:
 def do(task: TrainingTask | MeasuringTask) -> None:
     """Do a task, and write its events; raises `MennyError`."""
     with mlx_on_this_thread():
+        use_device(task.device)
         _train(task) if isinstance(task, TrainingTask) else _measure(task)

@@ -1,0 +1,140 @@
+"""What this process answers with: the one place where that changes, one change at a time.
+
+A change has three steps: the engine prepares the new model beside the old one, the database takes
+it as the active one, the engine installs it. Only the last one can be seen, and it can't fail; so
+what answers, what `/models` says and what a restart would serve are never two things.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.errors import StateUnavailableError
+from training.errors import MennyError, WeightsError
+from training.weights import ModelCard, Weights, load_card, load_weights
+
+logger = logging.getLogger(__name__)
+
+_REMEDY = (
+    "make weights with `menny train`, or name others with MENNY_WEIGHTS, then restart the service "
+    "or send it SIGHUP"
+)
+
+
+class ModelEngine(Protocol):
+    """What an engine must be able to do (`app.inference.engine.Engine`)."""
+
+    fault: str | None
+
+    def prepare(self, weights: Weights) -> Any:
+        """A model that could answer; raises `MennyError`, and the old one goes on."""
+
+    def install(self, model: Any) -> None:
+        """Have it answer, once this returns."""
+
+
+class Serving:
+    """The version that answers. Hold `change` to read and change it in one go."""
+
+    def __init__(self, engine: ModelEngine, shipped: Path, folder: Path) -> None:
+        self._engine = engine
+        self._shipped_path = shipped
+        self._folder = folder
+        self.change = threading.RLock()
+        self.key: str | None = None
+        """The version that answers; `None` for the shipped one, or if there is no model."""
+        self.version: str | None = None
+        """Its name, the shipped one's too; `None` if there is no model."""
+        self.shipped: Weights | None = None
+        """The shipped version as it was when it answered or was looked at, without parameters."""
+        self.note: str | None = None
+        """Why the active version is not the one that answers, if it isn't."""
+
+    def path(self, key: str | None) -> Path:
+        """Where the weights of a version are; `None` is the shipped one."""
+        return self._shipped_path if key is None else self._folder / f"{key}.npz"
+
+    def load(self, key: str | None) -> Weights:
+        """Raises `WeightsError` if the file is damaged, or has another version's weights."""
+        weights = load_weights(self.path(key))
+        if key is not None and weights.version != key:
+            raise WeightsError(f"{self.path(key)} holds other weights than version {key}")
+        return weights
+
+    def look_at_shipped(self) -> Weights | None:
+        """The shipped version with its card as that is now: `menny verify` writes into it.
+
+        The weights themselves are read once: a file that was replaced counts from SIGHUP on.
+        """
+        with self.change:
+            if self.shipped is None:
+                with suppress(WeightsError):
+                    self.shipped = replace(self.load(None), parameters={})
+            if self.shipped is None:
+                return None
+            card = read_card(self._shipped_path)
+            is_its = card is not None and card.sha256 == self.shipped.sha256
+            return replace(self.shipped, card=card) if is_its else self.shipped
+
+    def switch(self, weights: Weights, key: str | None, commit: Callable[[], None]) -> None:
+        """Have these weights answer; `commit` makes them the active ones in the database.
+
+        Raises `MennyError`, from the engine or from `commit`: then all is as it was.
+        """
+        with self.change:
+            model = self._engine.prepare(weights)
+            commit()
+            self._engine.install(model)
+            self.key, self.version = key, weights.version
+            if key is None:
+                self.shipped = replace(weights, parameters={})
+            self.note = self._engine.fault = None
+
+    def reload(self, find_active: Callable[[], str | None]) -> None:
+        """Serve what is active, from its file as it is now; if that can't be, say so.
+
+        Then the model that answers goes on, or else the shipped one answers.
+        """
+        with self.change:
+            key = self.key
+            try:
+                key = find_active()
+            except StateUnavailableError as error:  # that changes nothing of what is served
+                logger.error("which version is active can't be read: %s", error)
+            fault = key and self._try(key)
+            if key and not fault:
+                self.shipped = None  # to be looked at anew
+                return
+            if self.key is not None and fault:
+                self._engine.fault = f"{fault}; version {self.key} goes on answering"
+                return
+            if fallback_fault := self._try(None):
+                self._engine.fault = f"{fallback_fault}; {_REMEDY}"
+            if fault:
+                self.note = (
+                    f"version {key} is the active one, but can't be served: {fault}; the shipped "
+                    "weights answer instead"
+                )
+                logger.error(self.note)
+
+    def _try(self, key: str | None) -> str | None:
+        """Serve a version; returns why not."""
+        try:
+            self.switch(self.load(key), key, commit=lambda: None)
+        except MennyError as error:
+            logger.error("can't serve %s: %s", self.path(key), error)
+            return str(error)
+        return None
+
+
+def read_card(path: Path) -> ModelCard | None:
+    """The card beside a weights file; `None` if there is none that can be read."""
+    try:
+        return load_card(path)
+    except WeightsError as error:
+        logger.error("%s", error)
+        return None
