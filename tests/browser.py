@@ -1,20 +1,21 @@
 """A real Chromium, and a page that tells what went wrong in it."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+from app.doctor.machine import find_chromium
+
+CHROMIUM = find_chromium()
 
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Chromium without a window; the test is skipped where there is none."""
     if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH (on Debian: apt install chromium)")
+        pytest.skip("no chromium here: `menny doctor` says how to get one")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

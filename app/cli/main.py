@@ -36,6 +36,10 @@ COMMANDS = {
     "token": ("app.cli.token:token", "Print the admin token, which guards /train and /models."),
     "jobs": ("app.cli.jobs:jobs_cli", "The training jobs of a running service."),
     "models": ("app.cli.models:models_cli", "The versions of a running service."),
+    "doctor": (
+        "app.cli.doctor:doctor",
+        "Examine Menny, her settings and this machine, and say what would help.",
+    ),
     "service": (
         "app.cli.service:service_cli",
         "Keep Menny running: a launchd agent on a Mac, a systemd user unit on Linux.",

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.doctor import show
+from app.doctor.examine import checks_for_service, examine
+from app.doctor.finding import Status
 from app.errors import ServiceManagerError
 from app.service import tools
 from app.service.belongings import belongings
@@ -81,6 +84,9 @@ def install(
     definition = define(manager.env_file, manager.log_dir, flags, {} if fresh else kept)
     if "MENNY_ADMIN_TOKEN" in os.environ:
         typer.echo("MENNY_ADMIN_TOKEN is not written down: the service has its own", err=True)
+    for name, finding in examine(definition.settings, checks_for_service()):
+        if finding.status is not Status.OK:
+            show(name, finding, err=True)
     is_same = is_installed(manager, definition)
     if is_same and manager.pid() is not None:
         summary = wait_until_healthy(definition.url, manager.failure, timeout)

@@ -82,6 +82,10 @@ class Launchd:
             )
         tools.run_tool("launchctl", "version")
 
+    def has_domain(self) -> bool:
+        """Whether launchd runs agents for this user, who then is logged in at the screen."""
+        return tools.run_tool("launchctl", "print", self._domain).returncode == 0
+
     def pid(self) -> int | None:
         """From `launchctl print`."""
         found = re.search(r"^\tpid = (\d+)$", self._printed() or "", re.MULTILINE)
@@ -105,8 +109,8 @@ class Launchd:
         if self._printed() is not None:
             self._expect(tools.run_tool("launchctl", "kickstart", self._target), "start the agent")
             return
-        # Without the domain, as over SSH, `bootstrap` fails with 125, or with 5 like a busy one.
-        if tools.run_tool("launchctl", "print", self._domain).returncode != 0:
+        # Without it, as over SSH, `bootstrap` fails with 125, or with 5 like a busy one.
+        if not self.has_domain():
             raise ServiceManagerError(
                 f"there is no {self._domain}: launchd runs an agent for a user who is logged in at "
                 "the screen; log in there, then run this again"

@@ -58,7 +58,7 @@ def refuse_if_taken(url: str) -> None:
         return
     who = "another Menny" if answer.is_menny else "something that is not Menny"
     raise ServiceManagerError(
-        f"{url} is taken: {who} answers there ({answer.summary}){_listener(urlsplit(url).port)}; "
+        f"{url} is taken: {who} answers there ({answer.summary}){listener_of(urlsplit(url).port)}; "
         "stop it, or take another port with --port"
     )
 
@@ -80,7 +80,7 @@ def wait_until_healthy(url: str, failure: Callable[[], str | None], timeout_s: f
     raise ServiceManagerError(f"{url}/health is not ok after {timeout_s:.0f} seconds: {seen}")
 
 
-def _listener(port: int | None) -> str:
+def listener_of(port: int | None) -> str:
     """The command and process that listen on a port, where `lsof` can tell."""
     lsof = shutil.which("lsof")
     if lsof is None:
