@@ -25,8 +25,8 @@ def doctor(
 ) -> None:
     """Examine Menny, her settings and this machine, and say what would help.
 
-    Exit status 1 if something has failed. One line a check, and below what is not ok the command that would help. The report has no paths
-    of your home folder and no token.
+    One line a check, and below what is not ok the command that would help; exit status 1 if
+    something has failed. The report has no paths of your home folder and no token.
 
     Example: menny doctor --quick
     """

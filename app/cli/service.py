@@ -74,7 +74,7 @@ def install(
     service has a token in its state directory. To install again renews the file if it is not as it
     should be; after an upgrade, `menny service restart` has her run the new code.
 
-    Example: [bold]menny service install --port 8080[/bold]
+    Example: menny service install --port 8080
     """
     manager = manager_here(sandbox)
     manager.check()
@@ -117,7 +117,7 @@ def uninstall(
 ) -> None:
     """Stop Menny and remove the service; what she has learnt stays, unless --purge is given.
 
-    Example: [bold]menny service uninstall[/bold]
+    Example: menny service uninstall
     """
     manager = manager_here()
     manager.check()
@@ -212,7 +212,7 @@ def print_file(
 ) -> None:
     """Show the file that `install` would write, on stderr its settings, and touch nothing.
 
-    Example: [bold]menny service print --for systemd[/bold]
+    Example: menny service print --for systemd
     """
     manager = manager_here(sandbox, manager_name)
     flags = _given(host=host, port=port, weights=weights)
