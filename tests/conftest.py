@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.in_process import InProcess, in_process
-from tests.service import Service, running_service
+from tests.service import Service, python_path, running_service
 from training.backend import mlx_on_this_thread
 
 
@@ -15,6 +15,7 @@ def pytest_configure() -> None:
     """Give the processes that tests start the same world whoever runs the tests, and how."""
     for name in [name for name in os.environ if name.startswith("MENNY_")]:
         del os.environ[name]
+    os.environ["PYTHONPATH"] = python_path()
     for signum in (signal.SIGINT, signal.SIGHUP):  # `(make test &)` and nohup ignore them, and
         if signal.getsignal(signum) is signal.SIG_IGN:  # every process would inherit it
             signal.signal(signum, _do_nothing)

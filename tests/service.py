@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+SITE = Path(__file__).parent / "site"
 START_TIMEOUT_S = 120
 
 
@@ -96,3 +97,11 @@ def running_service(
 def clean_environment() -> dict[str, str]:
     """The environment without any MENNY_ setting of the person who runs the tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MENNY_")}
+
+
+def python_path(folder: Path = SITE, code: str = "") -> str:
+    """A PYTHONPATH with which every Python process runs `code` first, from a file in `folder`."""
+    if code:
+        general = (SITE / "sitecustomize.py").read_text()
+        (folder / "sitecustomize.py").write_text(f"{general}\n{code}")
+    return str(folder)
