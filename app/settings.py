@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     weights: Path = Field(SHIPPED_WEIGHTS, description="the weights file to serve")
+    pin_weights: bool = Field(
+        False,
+        description="serve that file whichever version is active; `menny serve --weights` does",
+    )
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="where MLX computes: `auto` (MLX chooses), `cpu` or `gpu`"
     )

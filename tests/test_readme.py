@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
+from app.settings import Settings, variable_of
 from tests.service import Service
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
@@ -20,13 +20,16 @@ def test_the_curl_command_gives_the_answer_that_is_shown(service: Service) -> No
     assert service.transform(**json.loads(body)) == json.loads(shown)
 
 
-def test_every_setting_is_in_the_configuration_table_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(MENNY_\w+)` \| (.*?) \|", README, re.MULTILINE))
-    assert set(rows) == {f"MENNY_{name.upper()}" for name in Settings.model_fields}
-    for name, field in Settings.model_fields.items():
+def test_every_setting_is_on_the_configuration_page_with_its_default_and_meaning() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `(MENNY_\w+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [variable_of(name) for name in Settings.model_fields]
+    for (_, default, meaning), (name, field) in zip(
+        rows, Settings.model_fields.items(), strict=True
+    ):
+        assert meaning == field.description
         if name not in {"weights", "state_dir", "admin_token"}:
-            default = f"`{field.default}`" if field.default not in (None, ()) else "none"
-            assert rows[f"MENNY_{name.upper()}"] == default
+            assert default == (f"`{field.default}`" if field.default not in (None, ()) else "none")
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from training.blas import load_fast_blas
 from training.config import Device
+from training.errors import DeviceError
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
@@ -27,6 +28,7 @@ from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
 
 __all__ = [
     "BLAS",
+    "check_device",
     "mlx_on_this_thread",
     "mx",
     "nn",
@@ -37,8 +39,18 @@ __all__ = [
 ]
 
 
+def check_device(device: Device) -> None:
+    """Raise `DeviceError` if MLX can't compute there on this machine."""
+    if device == "gpu" and not mx.is_available(mx.gpu):
+        raise DeviceError("MLX has no GPU on this machine: take the device cpu, or auto")
+
+
 def use_device(device: Device) -> None:
-    """Have MLX compute there on the calling thread, before it builds anything."""
+    """Have MLX compute there on the calling thread, before it builds anything.
+
+    Raises `DeviceError`.
+    """
+    check_device(device)
     if device != "auto":
         mx.set_default_device(mx.Device(mx.gpu if device == "gpu" else mx.cpu))
     if mx.default_device() == mx.Device(mx.cpu):

@@ -11,6 +11,7 @@
     │   └── ProofStoppedError
     │                        it was asked to stop; what was checked is kept
     ├── PlotError            a picture that cannot be written
+    ├── DeviceError          a device that MLX doesn't have here
     └── MissingPackageError  an optional package that is not installed
 
 Each message says what is wrong and, where there is one, the remedy: it is shown to people as it is.
@@ -55,3 +56,7 @@ class PlotError(MennyError):
 
 class MissingPackageError(MennyError):
     """An optional package that is not installed."""
+
+
+class DeviceError(MennyError):
+    """A device that MLX does not have on this machine."""

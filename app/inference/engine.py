@@ -44,6 +44,7 @@ class Engine:
         self._device = device
         self._model: ServedModel | None = None
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
+        self._ready: Future[None] = Future()
         self._num_failures = 0
         self._failing_since = 0.0
         self.fault: str | None = None
@@ -63,8 +64,9 @@ class Engine:
         return time.monotonic() - self._failing_since
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; raises what keeps it from taking work, such as `DeviceError`."""
         self._thread.start()
+        self._ready.result()
 
     def stop(self) -> None:
         """Answer what was submitted, then end the thread; later calls raise."""
@@ -128,9 +130,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            use_device(self._device)
-            if BLAS.reason:
-                logger.warning(BLAS.reason)
+            self._begin()
             while (taken := self._batcher.take()) is not None:
                 if isinstance(taken, list):
                     self._answer(taken)
@@ -141,6 +141,17 @@ class Engine:
             self._batcher.close()
             self._model = None
             mx.clear_streams()
+
+    def _begin(self) -> None:
+        try:
+            use_device(self._device)
+            if BLAS.reason:
+                logger.warning(BLAS.reason)
+        except BaseException as error:
+            self._batcher.close()
+            self._ready.set_exception(error)
+        else:
+            self._ready.set_result(None)
 
     def _build(self, weights: Weights) -> ServedModel:
         try:

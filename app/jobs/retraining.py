@@ -45,7 +45,9 @@ class Retraining:
         self._metrics = metrics
         self._children = children or Children(settings.device)
         self._folder = settings.state_dir
-        self._serving = Serving(engine, settings.weights, self._folder / "versions")
+        self._serving = Serving(
+            engine, settings.weights, self._folder / "versions", is_pinned=settings.pin_weights
+        )
         self._lock: StateLock | None = None
         self._database: Database | None = None
         self._opened: tuple[Store, Versions] | None = None

@@ -40,8 +40,12 @@ class ModelEngine(Protocol):
 class Serving:
     """The version that answers. Hold `change` to read and change it in one go."""
 
-    def __init__(self, engine: ModelEngine, shipped: Path, folder: Path) -> None:
+    def __init__(
+        self, engine: ModelEngine, shipped: Path, folder: Path, *, is_pinned: bool = False
+    ) -> None:
+        """`is_pinned`: `reload` serves `shipped`, whichever version is active."""
         self._engine = engine
+        self._is_pinned = is_pinned
         self._shipped_path = shipped
         self._folder = folder
         self.change = threading.RLock()
@@ -105,6 +109,7 @@ class Serving:
                 key = find_active()
             except StateUnavailableError as error:  # that changes nothing of what is served
                 logger.error("which version is active can't be read: %s", error)
+            active, key = key, None if self._is_pinned else key
             fault = key and self._try(key)
             if key and not fault:
                 self.shipped = None  # to be looked at anew
@@ -114,6 +119,12 @@ class Serving:
                 return
             if fallback_fault := self._try(None):
                 self._engine.fault = f"{fallback_fault}; {_REMEDY}"
+            elif self._is_pinned and active:
+                self.note = (
+                    f"{self._shipped_path} is served, as --weights asks, though version {active} "
+                    "is the active one"
+                )
+                logger.warning(self.note)
             if fault:
                 self.note = (
                     f"version {key} is the active one, but can't be served: {fault}; the shipped "
