@@ -125,7 +125,7 @@ class Settings(BaseSettings):
         20_000, ge=100, le=1_000_000, description="fresh queries that the gate measures on"
     )
     gate_rule_accuracy: float = Field(
-        1.0, ge=0, le=1, description="the rule_accuracy that a version must reach to be put in"
+        1.0, ge=0, le=1, description="the rule_accuracy that a version must reach to be activated"
     )
     gate_excess_nll_tolerance: float = Field(
         0.002,

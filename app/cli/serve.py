@@ -46,8 +46,9 @@ def serve(
 ) -> None:
     """Serve Menny over HTTP until SIGTERM or Ctrl-C.
 
-    Every setting is also an environment variable, MENNY_PORT for instance; a flag wins, and
-    the environment wins over --env-file.
+    Every setting is also an environment variable, such as MENNY_DEVICE (auto, cpu, gpu),
+    MENNY_LOG_LEVEL (debug, info, warning, error) and MENNY_LOG_FORMAT (text, json). A flag wins,
+    and the environment wins over --env-file; docs/configuration.md lists them all.
 
     Example: menny serve --port 8080, then
     curl -H 'Content-Type: application/json' -d '{"query": "MeM"}' localhost:8080/transform

@@ -1,6 +1,7 @@
 """`menny serve`: what it refuses at its start, and whose weights it serves."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -97,3 +98,10 @@ def test_settings_are_parsed_once_into_their_types(monkeypatch: pytest.MonkeyPat
     assert settings.allowed_hosts == ("menny.example.org", "*.example.net")
     assert settings.cors_origins == ("https://example.org",)
     assert Settings(allowed_hosts=("a.example",)).allowed_hosts == ("a.example",)
+
+
+def test_help_lists_the_values_of_the_settings_that_are_a_choice() -> None:
+    words = " ".join(menny("serve", "--help").stdout.split())
+    for name in ("device", "log_level", "log_format"):
+        values = ", ".join(get_args(Settings.model_fields[name].annotation))
+        assert f"MENNY_{name.upper()} ({values})" in words
