@@ -13,6 +13,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def make_weights(seed: int) -> tuple[dict[str, Any], ModelCard]:
     return parameters, SHIPPED_FILE.card.model_copy(update={"sha256": ""})
 
 
+@cache
 def version_of(seed: int) -> str:
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **make_weights(seed)[0])
