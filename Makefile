@@ -1,6 +1,6 @@
 # The two commands: `make serve` and `make test`. Both need only Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all lint format lock weights verify pictures screenshot bench fuzz \
+.PHONY: help serve test test-all lint format lock weights verify dist pictures screenshot bench fuzz \
 	soak clean
 
 HOST ?= 127.0.0.1
@@ -37,6 +37,11 @@ weights: .venv/.serve  ## train the shipped weights anew
 
 verify: .venv/.serve  ## check the shipped weights on every query that exists (minutes)
 	$(BIN)/menny verify
+
+dist: .venv/.dev  ## build the wheel and the sdist into dist/, and check them
+	@rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/twine check --strict dist/*
 
 pictures: .venv/.dev  ## draw the pictures in docs/images anew (minutes)
 	$(BIN)/menny train --recipe default --out build/default.npz --plot docs/images/training.png

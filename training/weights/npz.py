@@ -26,8 +26,10 @@ from training.weights.untrusted import read_file, words_of
 
 Parameters = Mapping[str, npt.NDArray[np.float32]]
 
-SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "menny_model_weights.npz"
-"""What ships: written by offline training only."""
+_IN_A_WHEEL = Path(__file__).resolve().parent / "shipped"
+_SHIPPED = _IN_A_WHEEL if _IN_A_WHEEL.is_dir() else Path(__file__).resolve().parents[2] / "weights"
+SHIPPED_WEIGHTS = _SHIPPED / "menny_model_weights.npz"
+"""What ships: written by offline training only. A wheel has the checkout's `weights/` in here."""
 
 MAX_FILE_SIZE = 16 * 2**20
 """Bytes; Menny's own file has 2 MiB."""
