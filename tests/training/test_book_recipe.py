@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import running_service
+from tests.in_process import in_process
 from training.config import Recipe, recipe_config
 from training.trainer import train
 from training.weights import ModelCard, Weights, load_weights, save_weights
@@ -25,13 +25,8 @@ def test_the_book_s_recipe_gives_what_the_chapter_shows(tmp_path: Path) -> None:
 def by_the_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the book's recipe, cut short."""
     out = tmp_path_factory.mktemp("book") / "book.npz"
-    subprocess.run(
-        [sys.executable, "-m", "app.cli", "train", "--recipe", "book", "--num-epochs", "3"]
-        + ["--out", out],
-        check=True,
-        timeout=120,
-        stdout=subprocess.DEVNULL,
-    )
+    result = train(recipe_config(Recipe.BOOK, num_epochs=3), num_fresh_queries=1_000)
+    save_weights(out, result.parameters, result.card(Recipe.BOOK))
     return out
 
 
@@ -57,25 +52,20 @@ def test_evaluate_says_what_the_book_s_accuracy_means(by_the_book: Path) -> None
     assert "Not proven" in done.stdout
 
 
-def test_the_book_s_weights_are_served_with_an_honest_health(by_the_book: Path) -> None:
-    with running_service("--weights", str(by_the_book)) as service:
-        health = service.client.get("/health").json()
-        assert health["status"] == "ok"
-        assert health["proven"] is False
-        assert health["rule_accuracy"] < 1
-        assert len(str(service.transform("MeM")["response"])) == 3
-
-
-def test_weights_of_the_book_s_own_script_have_no_card_and_are_served(
-    by_the_book: Path, tmp_path: Path
+@pytest.mark.parametrize("has_card", [True, False])
+def test_the_book_s_weights_are_served_with_an_honest_health_even_without_a_card(
+    by_the_book: Path, tmp_path: Path, has_card: bool
 ) -> None:
-    bare = tmp_path / "menny_model_weights.npz"
-    bare.write_bytes(by_the_book.read_bytes())
-    with running_service("--weights", str(bare)) as service:
-        health = service.client.get("/health").json()
+    weights = by_the_book
+    if not has_card:  # as the book's own script leaves them
+        weights = tmp_path / "menny_model_weights.npz"
+        weights.write_bytes(by_the_book.read_bytes())
+    with in_process(weights=weights) as menny:
+        health = menny.client.get("/health").json()
         assert health["status"] == "ok"
-        assert health["rule_accuracy"] is None
         assert health["proven"] is False
+        assert (health["rule_accuracy"] is None) is not has_card
+        assert len(str(menny.transform("MeM")["response"])) == 3
 
 
 def test_the_default_recipe_keeps_what_it_measures_on_apart() -> None:
