@@ -1,6 +1,14 @@
 """How large Menny is, and what her parameters are called: what needs no array library to know."""
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
 from training.vocabulary import VOCABULARY_SIZE
+
+Parameters = Mapping[str, npt.NDArray[np.float32]]
+"""A model's parameters, by the names that the book's `.npz` gives them."""
 
 NUM_HEADS = 4
 NUM_LAYERS = 6

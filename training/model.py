@@ -6,12 +6,10 @@ embedding, no positional encoding and no mask, so that Menny is permutation-equi
 the letters, and the logits shuffle along.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
-from training.architecture import NUM_HEADS
+from training.architecture import NUM_HEADS, Parameters
 from training.backend import mx, nn, tree_flatten
 from training.vocabulary import VOCABULARY_SIZE
 
@@ -32,7 +30,7 @@ class Menny(nn.Module):
         return self.fc(self.transformer(one_hot, one_hot, None, None, None))
 
 
-def build_model(parameters: Mapping[str, npt.NDArray[np.float32]]) -> Menny:
+def build_model(parameters: Parameters) -> Menny:
     """A model with these parameters, evaluated; their names and shapes must be Menny's."""
     model = Menny()
     model.load_weights([(name, mx.array(value)) for name, value in parameters.items()])

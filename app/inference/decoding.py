@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, VOCABULARY_SIZE
 
-Logits = npt.NDArray[np.float32]
+Logits = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.float64]
 
 
@@ -45,30 +45,17 @@ class Candidate:
     probability: float
 
 
-def argmax_with_margin(scores: Logits) -> tuple[npt.NDArray[np.intp], Logits]:
-    """The best letter of each position and its margin over the second best.
-
-    Scores (..., V) -> letters (...), margins (...).
-    """
-    best = scores.argmax(axis=-1)
-    top = np.take_along_axis(scores, best[..., None], axis=-1)
-    others = scores.copy()
-    np.put_along_axis(others, best[..., None], -np.inf, axis=-1)
-    return best, top[..., 0] - others.max(axis=-1)
-
-
 def gumbel_noise(prompt: Prompt) -> Logits | float:
-    """What to add to the prompt's logits (L, V) before picking, so that picking samples."""
+    """What to add to the prompt's logits (L, V) before the argmax, so that it samples."""
     if not prompt.temperature:
         return 0.0
     rng = np.random.default_rng(prompt.seed)
-    noise = rng.gumbel(scale=prompt.temperature, size=(MAX_QUERY_LENGTH, VOCABULARY_SIZE))
-    return noise.astype(np.float32)
+    return rng.gumbel(scale=prompt.temperature, size=(MAX_QUERY_LENGTH, VOCABULARY_SIZE))
 
 
 def softmax(logits: Logits) -> Probabilities:
     """Logits (..., V) to probabilities (..., V)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
     return probabilities
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from app.inference.decoding import Logits
 from training.backend import mx, nn
 from training.model import build_model
+from training.settling import canonical_order
 from training.vocabulary import Letters, one_hot
 
 Array = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ class Explanation:
     """Self-attention of the decoder's six layers, (6, H, L, L)."""
     cross: Array = field(repr=False)
     """From the decoder's positions (rows) to the encoder's (columns), (6, H, L, L)."""
-    logits: Logits = field(repr=False)
+    logits: Array = field(repr=False)
     """What the pass that these weights are of ended with, (L, V)."""
 
 
@@ -59,15 +59,24 @@ class Explainer:
             layer.cross_attention = _RecordedAttention(layer.cross_attention, self._cross)
 
     def __call__(self, letters: Letters) -> Explanation:
-        """The letters (L,) of one query, `PADDING` after its end, to what happens inside."""
+        """The letters (L,) of one query, `PADDING` after its end, to what happens inside.
+
+        Computed on the canonical form, its letters in ascending order, and carried back: which
+        position is which depends on that, and nothing else does.
+        """
+        (order,) = canonical_order(letters[None])
         records = (self._encoder, self._decoder, self._cross)
         try:
-            logits = self._model(mx.array(one_hot(letters[None])))
+            logits = self._model(mx.array(one_hot(letters[None, order])))
             encoder, decoder, cross = (np.array(mx.concatenate(record)) for record in records)
         finally:
             for record in records:
                 record.clear()
-        return Explanation(encoder, decoder, cross, np.array(logits[0]))
+        back = order.argsort()
+        encoder, decoder, cross = (
+            weights[..., back[:, None], back] for weights in (encoder, decoder, cross)
+        )
+        return Explanation(encoder, decoder, cross, np.array(logits[0])[back])
 
 
 class _RecordedAttention(nn.Module):

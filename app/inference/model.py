@@ -1,42 +1,37 @@
 """A model in service: checked and measured when it is loaded, exact when it answers.
 
-The last bits of a logit depend on the shape of the batch that it was computed in and on the place
-in it, for BLAS sums in another order; and Menny's best two vowels can be closer than that. Hence:
-
-- The canonical logits of a query are those it has alone, in a batch of one.
-- When a model is loaded, the largest difference from the canonical logits is measured over all
-  batch sizes. An answer whose margin is not well above it is settled by the canonical logits.
-
-So an answer never depends on the company that its query was in.
+Whoever computes, MLX or NumPy, and in whatever company: a query's answer is the same. Where
+rounding leaves a doubt, `training.settling` settles it; candidates and odds are always its own.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from app.inference.decoding import (
     Candidate,
-    Logits,
     Probabilities,
     Prompt,
-    argmax_with_margin,
     gumbel_noise,
     softmax,
     top_k,
 )
 from app.inference.explanation import Explainer, Explanation
-from training.backend import mx
+from training.backend import MlxArrays, mx
 from training.dataset import generate_queries
-from training.errors import WeightsError
 from training.evaluation import Forward
-from training.graph import FusedMenny
+from training.graph import EPSILON, FusedMenny, NumpyArrays
 from training.model import build_model
+from training.settling import Settler
 from training.trainer import forward_of
 from training.vocabulary import (
     MAX_QUERY_LENGTH,
     PADDING,
+    VOCABULARY_SIZE,
     Letters,
     decode,
     decode_batch,
@@ -52,9 +47,6 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256)
 NUM_PROBES = 64
 MAX_FUSED_DIFFERENCE = 1e-4
 """Between the fused and the plain model's logits; beyond it the plain one serves."""
-SAFETY_FACTOR = 4
-"""A margin this many times the measured rounding spread (of both logits) can't be due to it."""
-MIN_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +68,8 @@ class ModelInfo:
     version: str
     card: ModelCard | None
     device: str
-    is_fused: bool
-    """Whether the fused graph serves, rather than the plain model."""
+    arrays: str
+    """What computes: `numpy` or `mlx` in the fused graph, `plain` for the plain model in MLX."""
 
 
 class ServedModel:
@@ -88,28 +80,28 @@ class ServedModel:
         self._sizes = [*(size for size in BATCH_SIZES if size < max_batch), max_batch]
         probes = generate_queries(NUM_PROBES, np.random.default_rng(0))
         with np.errstate(all="ignore"):  # what overflows is refused
-            self._forward, is_fused = _choose_forward(weights, probes)
-            spread = self._measure_spread(probes)
+            self._forward, arrays = _choose_forward(weights, probes)
+            self._settler = Settler(weights.parameters, self._forward, probes, self._sizes)
         self._explain = Explainer(weights.parameters)
-        self._doubtful_margin = 2 * SAFETY_FACTOR * max(spread, MIN_SPREAD)
         device = str(mx.default_device().type).removeprefix("DeviceType.")
-        self.info = ModelInfo(weights.version, weights.card, device, is_fused)
+        self.info = ModelInfo(weights.version, weights.card, device, arrays)
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Answer up to `max_batch` prompts, in order; equal queries are computed once."""
         queries = list(dict.fromkeys(prompt.query for prompt in prompts))
         letters = encode_batch(queries)  # (B, L)
         logits = self.logits(letters)  # (B, L, V)
-        greedy = dict(zip(queries, self._decode_greedy(letters, logits), strict=True))
+        responses = decode_batch(self._settler.answers(letters, logits))
+        greedy = dict(zip(queries, responses, strict=True))
         row_of = {query: row for row, query in enumerate(queries)}
         return [
-            self._answer_specially(prompt, letters[row := row_of[prompt.query]], logits[row])
+            self._answer_specially(prompt, letters[[row := row_of[prompt.query]]], logits[[row]])
             if prompt.is_special
             else Answer(greedy[prompt.query], self.info.version)
             for prompt in prompts
         ]
 
-    def logits(self, letters: Letters) -> Logits:
+    def logits(self, letters: Letters) -> npt.NDArray[np.float32]:
         """Letters (B, L) to logits (B, L, V), in a batch padded to one of the sizes."""
         count = len(letters)
         size = next(size for size in self._sizes if size >= count)
@@ -117,65 +109,59 @@ class ServedModel:
         padded[:count] = letters
         return self._forward(padded)[:count]
 
-    def _canonical_logits(self, letters: Letters) -> Logits:
-        """Letters (L,) to logits (L, V): those of the query alone."""
-        logits: Logits = self._forward(letters[None])[0]
-        return logits
-
-    def _decode_greedy(self, letters: Letters, logits: Logits) -> list[str]:
-        """The likeliest letters, settled canonically where rounding leaves a doubt."""
-        best, margins = argmax_with_margin(logits)  # both (B, L)
-        if len(letters) > 1:  # a query alone has its canonical logits already
-            doubtful = ((margins < self._doubtful_margin) & (letters != PADDING)).any(axis=-1)
-            for row in np.flatnonzero(doubtful):
-                best[row] = self._canonical_logits(letters[row]).argmax(axis=-1)
-        return decode_batch(np.where(letters == PADDING, PADDING, best).astype(np.int8))
-
-    def _answer_specially(self, prompt: Prompt, letters: Letters, logits: Logits) -> Answer:
-        """Answer a prompt that asks for more than letters: letters (L,), logits (L, V)."""
+    def _answer_specially(
+        self, prompt: Prompt, letters: Letters, logits: npt.NDArray[np.float32]
+    ) -> Answer:
+        """Answer a prompt that asks for more than letters: letters (1, L), logits (1, L, V)."""
         length = len(prompt.query)
-        noise = gumbel_noise(prompt)  # (L, V)
-        best, margins = argmax_with_margin(logits + noise)
-        is_doubtful = margins[:length].min() < self._doubtful_margin
-        if prompt.candidates or prompt.explain or is_doubtful:
-            logits = self._canonical_logits(letters)
-            best, _ = argmax_with_margin(logits + noise)
+        (best,) = self._settler.answers(letters, logits, gumbel_noise(prompt))
+        response = decode(best[:length].tolist())
+        if not (prompt.candidates or prompt.explain):
+            return Answer(response, self.info.version)
+        (canonical,) = self._settler.canonical_logits(letters)
         return Answer(
-            decode(best[:length].tolist()),
+            response,
             self.info.version,
-            candidates=top_k(logits, length, prompt.candidates) if prompt.candidates else None,
-            distribution=softmax(logits[:length]) if prompt.explain else None,
-            explanation=self._explain(letters) if prompt.explain else None,
+            candidates=top_k(canonical, length, prompt.candidates) if prompt.candidates else None,
+            distribution=softmax(canonical[:length]) if prompt.explain else None,
+            explanation=self._explain(letters[0]) if prompt.explain else None,
         )
 
-    def _measure_spread(self, probes: Letters) -> float:
-        """The largest difference that a batch's size and a place in it make to a logit."""
-        canonical = np.stack([self._canonical_logits(probe) for probe in probes])
-        if not np.isfinite(canonical).all():
-            raise WeightsError(
-                "the weights are so large that the answers are no numbers: they are damaged, or "
-                "their training has failed"
-            )
-        rng = np.random.default_rng(0)
-        spread = 0.0
-        for size in self._sizes:
-            for _ in range(2):
-                rows = rng.integers(len(probes), size=size)
-                difference = self._forward(probes[rows]) - canonical[rows]
-                spread = max(spread, float(abs(difference).max()))
-        return spread
 
+def _choose_forward(weights: Weights, probes: Letters) -> tuple[Forward, str]:
+    """The fastest fused graph that agrees with the plain model on the probes, else that model.
 
-def _choose_forward(weights: Weights, probes: Letters) -> tuple[Forward, bool]:
-    """The fused graph if it agrees with the plain model on the probes, else the plain model."""
-    fused = FusedMenny(weights.parameters)
+    On a CPU NumPy's arrays compete with MLX's; a GPU is MLX's alone.
+    """
     plain = forward_of(build_model(weights.parameters))
-    difference = float(abs(fused(probes) - plain(probes)).max())
-    if difference <= MAX_FUSED_DIFFERENCE:
-        return fused, True
+    expected = plain(probes)
+    graphs = [FusedMenny(weights.parameters, MlxArrays(VOCABULARY_SIZE, EPSILON))]
+    if mx.default_device() == mx.Device(mx.cpu):
+        graphs.append(FusedMenny(weights.parameters, NumpyArrays()))
+    differences = [float(abs(graph(probes) - expected).max()) for graph in graphs]
+    right = [
+        graph
+        for graph, difference in zip(graphs, differences, strict=True)
+        if difference <= MAX_FUSED_DIFFERENCE
+    ]
+    if right:
+        fastest = min(right, key=lambda graph: _seconds(graph, probes))
+        return fastest, fastest.arrays.name
     logger.warning(
         "model %s: the fused graph is off by %.1e; the slower plain model serves",
         weights.version,
-        difference,
+        min(differences),
     )
-    return plain, False
+    return plain, "plain"
+
+
+def _seconds(forward: Forward, probes: Letters) -> float:
+    """What a single query and a full batch take together, the best of five."""
+
+    def once() -> float:
+        begin = time.perf_counter()
+        forward(probes[:1])
+        forward(probes)
+        return time.perf_counter() - begin
+
+    return min(once() for _ in range(5))

@@ -311,7 +311,7 @@ def test_a_model_that_cant_be_loaded_leaves_the_old_one_serving(
 
     async def scenario() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(ServedModel, "_measure_spread", lambda *_: 1 / 0)
+            patch.setattr("app.inference.model.Settler", lambda *_: 1 / 0)
             with pytest.raises(EngineError, match="can't be built; the log says more"):
                 await asyncio.to_thread(house.engine.prepare, weights)
         assert (await house.ask("a"))[0].model_version == weights.version

@@ -62,7 +62,7 @@ def test_the_weights_are_those_of_the_formula_computed_by_hand(
     restless: dict[str, np.ndarray],
 ) -> None:
     """The first layers, whose inputs are the letters themselves, in NumPy and float64."""
-    letters = encode_batch(["aBc"])[0]
+    letters = encode_batch(["acB"])[0]  # the canonical form: as it is
     explanation = Explainer(restless)(letters)
     for attention, found in [
         ("encoder.layers.0.attention", explanation.encoder),

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.inference import model as model_module
-from app.inference.decoding import Prompt, argmax_with_margin, top_k
-from app.inference.model import BATCH_SIZES, Answer, ServedModel
+from app.inference.decoding import Prompt, top_k
+from app.inference.model import BATCH_SIZES, ServedModel
+from training.backend import MlxArrays
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL
-from training.graph import FusedMenny
+from training.graph import EPSILON, Arrays, FusedMenny, NumpyArrays
 from training.model import build_model
+from training.reference import ReferenceMenny
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, decode_batch, encode_batch
 from training.weights import Weights
@@ -42,58 +43,22 @@ def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_i
             assert answers == [alone[query] for query in batch]
 
 
-def test_answers_that_rounding_could_change_are_settled_by_the_canonical_logits(
-    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays(52, EPSILON)], ids=["numpy", "mlx"])
+def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(
+    weights: Weights, arrays: Arrays
 ) -> None:
-    """With rounding made a thousand times as large, plain argmax would be wrong all the time."""
-    real, rng = model._forward, np.random.default_rng(0)
-
-    def noisy(letters):
-        logits = real(letters)
-        return logits if len(letters) == 1 else logits + rng.uniform(-3e-3, 3e-3, logits.shape)
-
-    queries = random_queries(500, seed=13)
-    alone = [model.answer([Prompt(query)])[0] for query in queries]
-
-    def answer_in_batches() -> list[Answer]:
-        prompts = [Prompt(query) for query in queries]
-        return [a for i in range(0, len(prompts), 50) for a in model.answer(prompts[i : i + 50])]
-
-    monkeypatch.setattr(model, "_forward", noisy)
-    assert answer_in_batches() != alone  # the margin that was measured knows nothing of the noise
-    monkeypatch.setattr(model, "_doubtful_margin", 2 * 3e-3)
-    assert answer_in_batches() == alone
-
-
-def test_the_rounding_spread_is_measured_when_a_model_is_loaded(
-    weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = model_module._choose_forward
-
-    def noisy_forward(*arguments):
-        forward, is_fused = real(*arguments)
-        rng = np.random.default_rng(0)
-
-        def noisy(letters):
-            logits = forward(letters)
-            return logits if len(letters) == 1 else logits + rng.uniform(-0.01, 0.01, logits.shape)
-
-        return noisy, is_fused
-
-    monkeypatch.setattr(model_module, "_choose_forward", noisy_forward)
-    margin = ServedModel(weights, max_batch=64)._doubtful_margin
-    assert margin == pytest.approx(2 * 4 * 0.01, rel=0.01)
-
-
-def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(weights: Weights) -> None:
-    queries = generate_queries(10_000, np.random.default_rng(14))
-    fused, plain = FusedMenny(weights.parameters), forward_of(build_model(weights.parameters))
+    queries = generate_queries(2_000, np.random.default_rng(14))
+    fused, plain = (
+        FusedMenny(weights.parameters, arrays),
+        forward_of(build_model(weights.parameters)),
+    )
     for start in range(0, len(queries), 250):
         batch = queries[start : start + 250]
         np.testing.assert_allclose(fused(batch), plain(batch), rtol=0, atol=1e-4)
 
 
-def test_the_fused_graph_is_right_for_any_weights(weights: Weights) -> None:
+@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays(52, EPSILON)], ids=["numpy", "mlx"])
+def test_the_fused_graph_is_right_for_any_weights(weights: Weights, arrays: Arrays) -> None:
     """Also for LayerNorms with a shift and a scale, which training may leave near 0 and 1."""
     rng = np.random.default_rng(15)
     parameters = {
@@ -101,17 +66,19 @@ def test_the_fused_graph_is_right_for_any_weights(weights: Weights) -> None:
         for name, value in weights.parameters.items()
     }
     queries = generate_queries(200, rng)
-    fused, plain = FusedMenny(parameters)(queries), forward_of(build_model(parameters))(queries)
+    fused = FusedMenny(parameters, arrays)(queries)
+    plain = forward_of(build_model(parameters))(queries)
     np.testing.assert_allclose(fused, plain, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(ReferenceMenny(parameters)(queries), plain, rtol=1e-3, atol=1e-3)
 
 
 def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_so(
     weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("training.graph.EPSILON", 1e-2)
+    monkeypatch.setattr("app.inference.model.MAX_FUSED_DIFFERENCE", 1e-9)
     with caplog.at_level(logging.WARNING):
         model = ServedModel(weights, max_batch=8)
-    assert not model.info.is_fused
+    assert model.info.arrays == "plain"
     assert "the slower plain model serves" in caplog.text
     assert model.answer([Prompt("MeM")])[0].model_version == weights.version
 
@@ -198,12 +165,7 @@ def test_candidates_do_not_depend_on_company_either(model: ServedModel) -> None:
     assert model.answer([*others, asked])[-1] == alone
 
 
-def test_the_best_letter_comes_with_its_margin_over_the_second_best() -> None:
-    best, margin = argmax_with_margin(np.array([[1, 5, 3], [2, 2, 0]], dtype=np.float32))
-    assert (best.tolist(), margin.tolist()) == ([1, 0], [2, 0])
-
-
 def test_probabilities_of_huge_logits_do_not_overflow() -> None:
-    logits = np.full((5, 52), -1e4, dtype=np.float32)
+    logits = np.full((5, 52), -1e4)
     logits[:, 3] = 1e4
     assert top_k(logits, 1, 1)[0][0].probability == 1

@@ -1,5 +1,6 @@
 """Weights files and their cards: checked when read, whole when written."""
 
+from training.architecture import Parameters
 from training.weights.card import (
     MAX_CARD_SIZE,
     ModelCard,
@@ -10,7 +11,6 @@ from training.weights.card import (
 from training.weights.npz import (
     MAX_FILE_SIZE,
     SHIPPED_WEIGHTS,
-    Parameters,
     Weights,
     load_weights,
     record_proof,

@@ -9,7 +9,6 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.architecture import parameter_shapes
+from training.architecture import Parameters, parameter_shapes
 from training.atomic import publish, sync_folder, write_atomically, written_aside
 from training.errors import WeightsError
 from training.proof.check import Proof
 from training.weights.card import ModelCard, card_path, load_card
 from training.weights.untrusted import read_file, words_of
-
-Parameters = Mapping[str, npt.NDArray[np.float32]]
 
 _IN_A_WHEEL = Path(__file__).resolve().parent / "shipped"
 _SHIPPED = _IN_A_WHEEL if _IN_A_WHEEL.is_dir() else Path(__file__).resolve().parents[2] / "weights"

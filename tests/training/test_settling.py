@@ -1,0 +1,181 @@
+"""The same answers on every backend: near-ties are settled by the model in float64."""
+
+from collections.abc import Callable
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+
+from training.backend import MlxArrays
+from training.dataset import generate_queries
+from training.evaluation import Forward
+from training.graph import EPSILON, FusedMenny, NumpyArrays
+from training.model import build_model
+from training.proof.queries import Plan
+from training.settling import Settler, argmax_with_margin
+from training.trainer import forward_of
+from training.vocabulary import ALPHABET, VOCABULARY_SIZE, Letters, decode_batch, encode_batch
+from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
+
+BATCH = 512
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Weights:
+    return load_weights(SHIPPED_WEIGHTS)
+
+
+class Tf32(np.ndarray):
+    """An array whose products are those of TF32: mantissas of 10 bits."""
+
+    def __matmul__(self, other):
+        return np.matmul(rounded(self), rounded(other)).view(Tf32)
+
+    __rmatmul__ = None
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.ndarray).view(np.uint32)
+    return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
+
+
+class Tf32Arrays(NumpyArrays):
+    name = "tf32"
+
+    def array(self, values: np.ndarray) -> np.ndarray:
+        return values.view(Tf32) if values.dtype == np.float32 else values
+
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array.view(np.ndarray)
+
+
+def torch_forward(weights: Weights) -> Forward:
+    pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'menny[torch]')")
+    from training.config import TrainingConfig
+    from training.torch_menny import TorchLearner
+
+    learner = TorchLearner(TrainingConfig())
+    learner.load(weights.parameters)
+    return learner.forward
+
+
+BACKENDS: dict[str, Callable[[Weights], Forward]] = {
+    "NumPy's graph": lambda weights: FusedMenny(weights.parameters),
+    "MLX's graph": lambda weights: FusedMenny(
+        weights.parameters, MlxArrays(VOCABULARY_SIZE, EPSILON)
+    ),
+    "the plain MLX model": lambda weights: forward_of(build_model(weights.parameters)),
+    "PyTorch": torch_forward,
+    "TF32": lambda weights: FusedMenny(weights.parameters, Tf32Arrays()),
+}
+
+
+def settler_of(weights: Weights, forward: Forward) -> Settler:
+    probes = generate_queries(256, np.random.default_rng(0))
+    return Settler(weights.parameters, forward, probes, [1, 64, BATCH])
+
+
+def answers(settler: Settler, forward: Forward, queries: Letters) -> Letters:
+    batches = (queries[start : start + BATCH] for start in range(0, len(queries), BATCH))
+    return np.concatenate([settler.answers(batch, forward(batch)) for batch in batches])
+
+
+def truth(settler: Settler, queries: Letters) -> list[str]:
+    """What the canonical logits alone answer."""
+    best = [
+        settler.canonical_logits(queries[start : start + BATCH]).argmax(axis=-1)
+        for start in range(0, len(queries), BATCH)
+    ]
+    return decode_batch(np.where(queries >= 0, np.concatenate(best), -1).astype(np.int8))
+
+
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
+def queries(request: pytest.FixtureRequest) -> Letters:
+    """All queries of up to 2 letters and some longer ones; or all of up to 3, and 20,000 more."""
+    length, count = (2, 2_000) if request.param == "few" else (3, 20_000)
+    every = ["".join(text) for n in range(1, length + 1) for text in product(ALPHABET, repeat=n)]
+    longer = generate_queries(count, np.random.default_rng(17))
+    return np.concatenate([encode_batch(every), longer])
+
+
+@pytest.fixture(scope="module")
+def expected(shipped: Weights, queries: Letters) -> list[str]:
+    forward = FusedMenny(shipped.parameters)
+    return truth(settler_of(shipped, forward), queries)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_gives_the_same_answers(
+    shipped: Weights, queries: Letters, expected: list[str], backend: str
+) -> None:
+    forward = BACKENDS[backend](shipped)
+    settler = settler_of(shipped, forward)
+    assert (settler.spread > 1e-4) is (backend == "TF32")
+    assert decode_batch(answers(settler, forward, queries)) == expected
+
+
+def test_without_settling_tf32_would_answer_otherwise(
+    shipped: Weights, queries: Letters, expected: list[str]
+) -> None:
+    forward = BACKENDS["TF32"](shipped)
+    plain = decode_batch(
+        np.where(queries >= 0, forward(queries).argmax(axis=-1), -1).astype(np.int8)
+    )
+    assert 0.001 < np.mean([a != b for a, b in zip(plain, expected, strict=True)]) < 0.2
+
+
+def test_anagrams_get_the_same_letters_and_equal_letters_the_same_answer(shipped: Weights) -> None:
+    forward = FusedMenny(shipped.parameters)
+    settler = settler_of(shipped, forward)
+    for text in ("aBB", "hello", "QjQ", "MeM"):
+        orders = ["".join(order) for order in permutations(text)]
+        responses = decode_batch(answers(settler, forward, encode_batch(orders)))
+        pairs = {
+            tuple(sorted(set(zip(order, response, strict=True))))
+            for order, response in zip(orders, responses, strict=True)
+        }
+        assert len(pairs) == 1
+        assert len(dict(pairs.pop())) == len(set(text))
+
+
+def test_an_exact_tie_goes_to_the_earlier_letter_whoever_computes(shipped: Weights) -> None:
+    """'O' and 'U' have the same weights: her answers are as often exactly tied."""
+    parameters = dict(shipped.parameters)
+    first, second = ALPHABET.index("O"), ALPHABET.index("U")
+    for name in ("fc.weight", "fc.bias"):
+        parameters[name] = parameters[name].copy()
+        parameters[name][second] = parameters[name][first]
+    tied = Weights(parameters, "0" * 64)
+    queries = Plan(max_length=2).workload().queries
+    for backend in ("NumPy's graph", "MLX's graph"):
+        forward = BACKENDS[backend](tied)
+        found = answers(settler_of(tied, forward), forward, queries)
+        assert (found == first).any()
+        assert not (found == second).any()
+
+
+def test_answers_that_rounding_could_change_are_settled(shipped: Weights) -> None:
+    """With rounding made a thousand times as large, plain argmax would be wrong all the time."""
+    real, rng = FusedMenny(shipped.parameters), np.random.default_rng(0)
+
+    def noisy(letters: Letters) -> np.ndarray:
+        logits = real(letters)
+        return logits + rng.uniform(-3e-3, 3e-3, logits.shape).astype(np.float32)
+
+    queries = generate_queries(500, np.random.default_rng(13))
+    exact, doubtful = settler_of(shipped, real), settler_of(shipped, noisy)
+    assert doubtful.spread == pytest.approx(3e-3, rel=0.01)
+    expected = answers(exact, real, queries).tolist()
+    assert answers(exact, noisy, queries).tolist() != expected
+    assert answers(doubtful, noisy, queries).tolist() == expected
+
+
+def test_a_model_that_knows_positions_has_a_large_spread(shipped: Weights) -> None:
+    forward, position = FusedMenny(shipped.parameters), np.linspace(0, 1, 5)[:, None]
+    assert settler_of(shipped, lambda letters: forward(letters) + position).spread > 0.1
+
+
+def test_the_best_letter_comes_with_its_margin_over_the_second_best() -> None:
+    best, margin = argmax_with_margin(np.array([[1, 5, 3], [2, 2, 0]], dtype=np.float32))
+    assert (best.tolist(), margin.tolist()) == ([1, 0], [2, 0])
