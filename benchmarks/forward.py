@@ -15,10 +15,10 @@ import numpy as np
 
 from training.backend import MlxArrays, mlx_on_this_thread
 from training.dataset import generate_queries
-from training.graph import EPSILON, FusedMenny
+from training.graph import FusedMenny
 from training.model import build_model
 from training.trainer import forward_of
-from training.vocabulary import VOCABULARY_SIZE, one_hot
+from training.vocabulary import one_hot
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 BATCH_SIZES = (1, 8, 64, 512)
@@ -86,7 +86,7 @@ def main():
         in_torch, model = torch_forward(parameters)
         forwards = {
             "MLX, plain": forward_of(build_model(parameters)),
-            "MLX, Menny's": FusedMenny(parameters, MlxArrays(VOCABULARY_SIZE, EPSILON)),
+            "MLX, Menny's": FusedMenny(parameters, MlxArrays()),
             "NumPy, Menny's": FusedMenny(parameters),
             "PyTorch": in_torch,
             "ONNX Runtime": onnx_forward(model),

@@ -13,6 +13,8 @@ Parameters = Mapping[str, npt.NDArray[np.float32]]
 NUM_HEADS = 4
 NUM_LAYERS = 6
 MLP_DIMS = 4 * VOCABULARY_SIZE
+EPSILON = 1e-5
+"""What mlx.nn.LayerNorm adds to the variance."""
 
 
 def parameter_shapes() -> dict[str, tuple[int, ...]]:

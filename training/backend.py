@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training.architecture import EPSILON
 from training.blas import load_fast_blas
 from training.config import Device
+<<<<<<< HEAD
 from training.errors import DeviceError
+=======
+from training.vocabulary import VOCABULARY_SIZE
+>>>>>>> cb852e4 (Graph: MLX's arrays know the model's width; doctor looks at MLX's own)
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
@@ -88,10 +93,10 @@ class MlxArrays:
 
     name = "mlx"
 
-    def __init__(self, width: int, epsilon: float) -> None:
-        self._epsilon, self._zero = mx.array(epsilon), mx.array(0.0)
-        self._mean = mx.full((width, 1), 1 / width)
-        self._kernel_epsilon = epsilon if mx.default_device() == mx.Device(mx.gpu) else None
+    def __init__(self) -> None:
+        self._epsilon, self._zero = mx.array(EPSILON), mx.array(0.0)
+        self._mean = mx.full((VOCABULARY_SIZE, 1), 1 / VOCABULARY_SIZE)
+        self._has_rms_norm = mx.default_device() == mx.Device(mx.gpu)
 
     def array(self, values: npt.NDArray[Any]) -> mx.array:
         """NumPy's to MLX's."""
@@ -115,8 +120,8 @@ class MlxArrays:
 
     def normalise(self, rows: mx.array) -> mx.array:
         """RMSNorm without a scale: (N, V) -> (N, V)."""
-        if self._kernel_epsilon is not None:
-            return mx.fast.rms_norm(rows, None, self._kernel_epsilon)
+        if self._has_rms_norm:
+            return mx.fast.rms_norm(rows, None, EPSILON)
         return rows * mx.rsqrt((rows * rows) @ self._mean + self._epsilon)
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:

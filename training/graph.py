@@ -24,11 +24,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from training.architecture import NUM_HEADS, NUM_LAYERS, Parameters
+from training.architecture import EPSILON, NUM_HEADS, NUM_LAYERS, Parameters
 from training.vocabulary import MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 
 HEAD_DIMS = VOCABULARY_SIZE // NUM_HEADS
-EPSILON = 1e-5  # mlx.nn.LayerNorm's
 
 Float64 = npt.NDArray[np.float64]
 Array = Any

@@ -12,12 +12,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from training.architecture import NUM_HEADS, NUM_LAYERS, Parameters
+from training.architecture import EPSILON, NUM_HEADS, NUM_LAYERS, Parameters
 from training.vocabulary import VOCABULARY_SIZE, Letters, one_hot
 
 Array = npt.NDArray[np.float64]
-
-EPSILON = 1e-5  # mlx.nn.LayerNorm's
 
 
 class ReferenceMenny:

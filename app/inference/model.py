@@ -24,14 +24,13 @@ from app.inference.explanation import Explainer, Explanation
 from training.backend import MlxArrays, mx
 from training.dataset import generate_queries
 from training.evaluation import Forward
-from training.graph import EPSILON, FusedMenny, NumpyArrays
+from training.graph import FusedMenny, NumpyArrays
 from training.model import build_model
 from training.settling import Settler
 from training.trainer import forward_of
 from training.vocabulary import (
     MAX_QUERY_LENGTH,
     PADDING,
-    VOCABULARY_SIZE,
     Letters,
     decode,
     decode_batch,
@@ -135,7 +134,7 @@ def _choose_forward(weights: Weights, probes: Letters) -> tuple[Forward, str]:
     """
     plain = forward_of(build_model(weights.parameters))
     expected = plain(probes)
-    graphs = [FusedMenny(weights.parameters, MlxArrays(VOCABULARY_SIZE, EPSILON))]
+    graphs = [FusedMenny(weights.parameters, MlxArrays())]
     if mx.default_device() == mx.Device(mx.cpu):
         graphs.append(FusedMenny(weights.parameters, NumpyArrays()))
     differences = [float(abs(graph(probes) - expected).max()) for graph in graphs]

@@ -12,7 +12,7 @@ from app.inference.model import BATCH_SIZES, ServedModel
 from training.backend import MlxArrays
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL
-from training.graph import EPSILON, Arrays, FusedMenny, NumpyArrays
+from training.graph import Arrays, FusedMenny, NumpyArrays
 from training.model import build_model
 from training.reference import ReferenceMenny
 from training.trainer import forward_of
@@ -43,7 +43,7 @@ def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_i
             assert answers == [alone[query] for query in batch]
 
 
-@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays(52, EPSILON)], ids=["numpy", "mlx"])
+@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays()], ids=["numpy", "mlx"])
 def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(
     weights: Weights, arrays: Arrays
 ) -> None:
@@ -57,7 +57,7 @@ def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(
         np.testing.assert_allclose(fused(batch), plain(batch), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays(52, EPSILON)], ids=["numpy", "mlx"])
+@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays()], ids=["numpy", "mlx"])
 def test_the_fused_graph_is_right_for_any_weights(weights: Weights, arrays: Arrays) -> None:
     """Also for LayerNorms with a shift and a scale, which training may leave near 0 and 1."""
     rng = np.random.default_rng(15)

@@ -9,12 +9,12 @@ import pytest
 from training.backend import MlxArrays
 from training.dataset import generate_queries
 from training.evaluation import Forward
-from training.graph import EPSILON, FusedMenny, NumpyArrays
+from training.graph import FusedMenny, NumpyArrays
 from training.model import build_model
 from training.proof.queries import Plan
 from training.settling import Settler, argmax_with_margin
 from training.trainer import forward_of
-from training.vocabulary import ALPHABET, VOCABULARY_SIZE, Letters, decode_batch, encode_batch
+from training.vocabulary import ALPHABET, Letters, decode_batch, encode_batch
 from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
 
 BATCH = 512
@@ -61,9 +61,7 @@ def torch_forward(weights: Weights) -> Forward:
 
 BACKENDS: dict[str, Callable[[Weights], Forward]] = {
     "NumPy's graph": lambda weights: FusedMenny(weights.parameters),
-    "MLX's graph": lambda weights: FusedMenny(
-        weights.parameters, MlxArrays(VOCABULARY_SIZE, EPSILON)
-    ),
+    "MLX's graph": lambda weights: FusedMenny(weights.parameters, MlxArrays()),
     "the plain MLX model": lambda weights: forward_of(build_model(weights.parameters)),
     "PyTorch": torch_forward,
     "TF32": lambda weights: FusedMenny(weights.parameters, Tf32Arrays()),
