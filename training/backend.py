@@ -20,11 +20,8 @@ import numpy.typing as npt
 from training.architecture import EPSILON
 from training.blas import load_fast_blas
 from training.config import Device
-<<<<<<< HEAD
 from training.errors import DeviceError
-=======
 from training.vocabulary import VOCABULARY_SIZE
->>>>>>> cb852e4 (Graph: MLX's arrays know the model's width; doctor looks at MLX's own)
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
