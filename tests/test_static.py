@@ -1,4 +1,4 @@
-"""What needs no run of the code: format, lint, types, directions of imports, the Dockerfile.
+"""What needs no run of the code: format, lint, types, directions of imports, files of other tools.
 
 They are tests so that they share the cores with the others and their failures share a summary.
 """
@@ -25,6 +25,11 @@ MACOS = platform.mac_ver()[0]
         pytest.param("ruff format --check .", id="ruff-format"),
         pytest.param("ruff check .", id="ruff-check"),
         pytest.param("lint-imports", id="import-linter"),
+        pytest.param(
+            "check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml",
+            id="workflow-schema",
+        ),
+        pytest.param("zizmor --offline --no-progress .github/workflows", id="zizmor"),
         pytest.param(
             "hadolint Dockerfile.notes",
             id="hadolint",
