@@ -12,13 +12,13 @@ from fastapi import FastAPI
 
 from app.admin_token import AdminGuard, read_or_create_token
 from app.errors import ModelUnavailableError, StateUnavailableError
-from app.http.server import Lifecycle
+from app.http.lifecycle import Lifecycle
 from app.inference.answers import Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ WATCH_S = 1.0
 
 
 def lifespan_of(
-    settings: Settings, metrics: Metrics, lifecycle: Lifecycle
+    settings: Settings, metrics: ServiceMetrics, lifecycle: Lifecycle
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The application's lifespan, which puts into `app.state` what its routes ask for."""
 

@@ -6,18 +6,15 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from app.addresses import own_names
 from app.http.api import Api
-from app.http.binding import own_names
+from app.http.bodies import Shortcut
 from app.http.disclosure import redactor
-from app.http.edge import Gate
-from app.http.fast_path import FastPath
-from app.http.headers import SecurityHeaders
+from app.http.edge import Edge
 from app.http.hosts import HostRule
-from app.http.observability import RequestObserver
-from app.http.problems import on_bug, on_menny_error
-from app.http.server import Lifecycle
+from app.http.lifecycle import Lifecycle
 from app.lifespan import lifespan_of
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from app.routes import docs, explain, health, models, playground, train, transform
 from app.routes import metrics as metrics_route
 from app.settings import Settings
@@ -34,7 +31,7 @@ what is wrong and what would be right.
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application; its lifespan loads the model and lets it go."""
     settings = settings or Settings()
-    metrics = Metrics()
+    metrics = ServiceMetrics()
     lifecycle = Lifecycle()
 
     app = Api(
@@ -51,9 +48,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (transform, explain, train, models, health, metrics_route, docs, playground):
         app.include_router(module.router)
     app.mount("/static-offline-docs", docs.SWAGGER_UI)
+    _compose(app, settings, metrics, lifecycle)
+    return app
+
+
+def _compose(app: Api, settings: Settings, metrics: ServiceMetrics, lifecycle: Lifecycle) -> None:
+    """Put around FastAPI what a request passes before it: edge, CORS if it is on, shortcut."""
     origins = settings.cors_origins
-    inner: ASGIApp = app.innermost
-    if origins:  # CORS adds its headers further inside
+    inner: ASGIApp = Shortcut(app.innermost, transform.DIRECT)
+    if origins:
         inner = CORSMiddleware(
             inner,
             allow_origins=origins,
@@ -61,10 +64,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
-    else:
-        inner = FastPath(inner, app, transform.route, on_menny_error, on_bug)
-    gate = Gate(inner, HostRule(own_names(settings)), origins, settings.max_body_bytes)
-    app.outermost = RequestObserver(
-        SecurityHeaders(gate), metrics, lifecycle, access_log=settings.access_log
+    app.outermost = Edge(
+        inner,
+        hosts=HostRule(own_names(settings.host, settings.allowed_hosts)),
+        origins=origins,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        access_log=settings.access_log,
     )
-    return app

@@ -11,7 +11,7 @@ FAST_BUCKETS = (
 """Seconds."""
 
 
-class Metrics:
+class ServiceMetrics:
     """The service's metrics, in a registry of their own."""
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.addresses import split_names, split_origins
 from app.admin_token import check_token
-from app.http.hosts import split_names, split_origins
 from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
 

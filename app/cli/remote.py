@@ -17,10 +17,10 @@ import typer
 from httpx_sse import connect_sse
 from pydantic import BaseModel, ConfigDict
 
+from app.addresses import is_loopback_host
 from app.admin_token import TOKEN_FILE
 from app.cli.settings import client_settings
 from app.errors import ServiceError
-from app.http.hosts import is_loopback_host
 from app.jobs.job import Job, Version
 from app.routes.schemas import JobPage, VersionList
 from app.settings import Settings

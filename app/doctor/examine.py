@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.doctor import machine, manager, model, network, storage
 from app.doctor.finding import Finding, fail
-from app.http.descriptors import room_for_connections
+from app.http.server import room_for_connections
 from app.service.manager import installed, manager_here
 from app.service.probe import ask_health, listener_of
 from app.settings import Settings

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,10 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.http.problems import (
     MEDIA_TYPE,
     Problem,
-    on_bug,
-    on_http_exception,
-    on_invalid_request,
-    on_menny_error,
+    answer_to,
 )
 from training.errors import MennyError
 
@@ -32,12 +29,9 @@ class Api(FastAPI):
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
-            exception_handlers={
-                RequestValidationError: on_invalid_request,
-                HTTPException: on_http_exception,
-                MennyError: on_menny_error,
-                Exception: on_bug,
-            },
+            exception_handlers=dict.fromkeys(
+                (RequestValidationError, HTTPException, MennyError, Exception), _answer_to
+            ),
             **options,
         )
         self.innermost: ASGIApp = super().__call__
@@ -69,6 +63,10 @@ class Api(FastAPI):
         if self._document is None:
             self._document = json.dumps(self.openapi(), ensure_ascii=False).encode()
         return self._document
+
+
+async def _answer_to(request: Request, error: Exception) -> Response:
+    return answer_to(request, error)
 
 
 def _document_request_problems(paths: Iterable[dict[str, Any]]) -> None:

@@ -26,8 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from app.http.edge import too_large
-from app.http.headers import add_security_headers
+from app.http.edge import add_security_headers, too_large
 from app.http.problems import problem
 from app.settings import Settings
 
@@ -385,10 +384,15 @@ class _Closing:
     """A transport that is closed in another way; uvicorn needs no more of it than this."""
 
     def __init__(self, transport: asyncio.Transport, connection: LimitedProtocol) -> None:
+        self._transport = transport
         self.get_extra_info = transport.get_extra_info
-        self.write = transport.write
         self.is_closing = connection.is_closing
         self.close = connection.close
+
+    def write(self, data: bytes) -> None:
+        """Nobody is there to read what is written after the end."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class _OneAtATime(FlowControl):

@@ -1,14 +1,33 @@
-"""What every request has to pass before anything looks at it."""
+"""The edge: the one layer between the wire and everything else, passed once by each request.
 
+Inwards it names the request and refuses what nothing should look at: a Host that is not ours, a
+page of another origin, a body too large. Outwards it adds what every answer has; in the end it
+counts and logs.
+"""
+
+import itertools
+import logging
+import re
+import secrets
+import time
 from http import HTTPStatus
 
 from fastapi import Response
+from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.hosts import HostRule, is_from_elsewhere
+from app.http.lifecycle import Lifecycle
 from app.http.problems import problem
+from app.logs import request_id
+from app.metrics import ServiceMetrics
 
+logger = logging.getLogger(__name__)
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+_VERSIONS = frozenset({"1.1", "1.0"})
 _ONCE = frozenset(
     {
         *(b"host", b"origin", b"sec-fetch-site", b"authorization"),
@@ -16,41 +35,138 @@ _ONCE = frozenset(
     }
 )
 
-_VERSIONS = frozenset({"1.1", "1.0"})
+# --- what every answer tells a browser to refuse --------------------------------------------------
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of HTML: nothing inline, nothing from elsewhere."""
+OTHER_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""That of everything else: should a browser ever take it for a page, it can do nothing."""
+
+_COMMON = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+]
+_OF_PAGES = [(b"content-security-policy", PAGE_POLICY.encode()), *_COMMON]
+_OF_OTHERS = [(b"content-security-policy", OTHER_POLICY.encode()), *_COMMON]
+_NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 
 
-class Gate:
-    """ASGI middleware: our name in Host, no other page in Origin, a body that is not too large."""
+def add_security_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    """Add them to the headers of an answer, by its Content-Type."""
+    for name, value in headers:
+        if name == b"content-type" and value.startswith(b"text/html"):
+            headers += _OF_PAGES
+            return
+    headers += _OF_OTHERS
+
+
+class Edge:
+    """The outermost ASGI application, around `app`.
+
+    Args:
+        app: What answers; it may set `scope["route"]`, by whose path its requests are counted.
+        hosts: The names that requests may be addressed to.
+        origins: Those whose pages may change something, besides our own.
+        max_body_bytes: Size of a body; beyond it, 413.
+        metrics: Where requests are counted.
+        lifecycle: Whether answers are to close their connections.
+        access_log: Log each request at level INFO, not at DEBUG.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
+        *,
         hosts: HostRule,
         origins: tuple[str, ...],
         max_body_bytes: int,
+        metrics: ServiceMetrics,
+        lifecycle: Lifecycle,
+        access_log: bool,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._origins = frozenset(origin.encode() for origin in origins)
         self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._lifecycle = lifecycle
+        self._access_log_level = logging.INFO if access_log else logging.DEBUG
+        self._id_prefix = secrets.token_hex(4)
+        self._counter = itertools.count()
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""
-        if scope["type"] == "http":
-            headers = dict(scope["headers"])
-            if refusal := self._refusal(scope, headers):
-                await refusal(scope, receive, send)
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":  # there are none
+                await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            else:
+                await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        name = headers.get(b"x-request-id", b"")
+        if not SANE_REQUEST_ID.fullmatch(name):
+            name = f"{self._id_prefix}{next(self._counter) & 0xFFFFFFFF:08x}".encode()
+        request_id.set(name.decode())
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message.setdefault("headers", [])
+                # A 304 has no Content-Type, and its headers replace those of the page that a
+                # browser has kept: it would lose its policy to the one of everything else.
+                if status != _NOT_MODIFIED:
+                    add_security_headers(headers)
+                headers.append((b"x-request-id", name))
+                if self._lifecycle.is_closing:
+                    headers.append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            refusal = self._refusal_of(scope, headers)
+            if refusal is not None:
+                await refusal(scope, receive, send_with_headers)
                 return
             if b"transfer-encoding" in headers:
                 receive = self._limited(receive)
             if b"range" in headers:  # no file here is worth resuming (RFC 9110, 14.2)
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
-        elif scope["type"] == "websocket":  # there are none
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
-            return
-        await self._app(scope, receive, send)
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._account(scope, status, time.perf_counter() - began)
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path: str = "none" if route is None else route.path
+        if (bound := self._counters.get((path, status))) is None:
+            bound = self._counters[path, status] = (
+                self._metrics.requests.labels(path, status),
+                self._metrics.request_seconds.labels(path),
+            )
+        requests, request_seconds = bound
+        requests.inc()
+        request_seconds.observe(seconds)
+        if logger.isEnabledFor(self._access_log_level):
+            logger.log(
+                self._access_log_level,
+                "%s %s %d %.1f ms",
+                scope["method"],
+                scope["raw_path"].decode("ascii", "backslashreplace"),  # path may have newlines
+                status,
+                seconds * 1e3,
+            )
+
+    def _refusal_of(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         if len(headers) != len(scope["headers"]):
             names = [name for name, _ in scope["headers"] if name in _ONCE]
             if len(set(names)) != len(names):
@@ -59,16 +175,13 @@ class Gate:
                     HTTPStatus.BAD_REQUEST, f"there is more than one {twice} header; send one"
                 )
         if scope["http_version"] not in _VERSIONS:
-            return problem(
-                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-                "this service speaks HTTP/1.1",
-                headers={"Connection": "close"},
+            return _closing(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this service speaks HTTP/1.1, and no other"
             )
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            return problem(
+            return _closing(
                 HTTPStatus.NOT_IMPLEMENTED,
                 "the body has a Transfer-Encoding besides chunked; send it as it is",
-                headers={"Connection": "close"},
             )
         host = headers.get(b"host", b"")
         try:
@@ -96,8 +209,7 @@ class Gate:
                 "a page of another origin may change nothing here; have MENNY_CORS_ORIGINS name "
                 "that origin if it should",
             )
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             return problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body has a Content-Encoding; send it as it is",
@@ -105,11 +217,7 @@ class Gate:
             )
         length = headers.get(b"content-length")
         if length is not None and int(length) > self._max_body_bytes:
-            return problem(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                too_large(self._max_body_bytes),
-                headers={"Connection": "close"},
-            )
+            return _closing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large(self._max_body_bytes))
         return None
 
     def _limited(self, receive: Receive) -> Receive:
@@ -134,3 +242,7 @@ class Gate:
 def too_large(max_body_bytes: int) -> str:
     """What is wrong with a body that is, and what would be right."""
     return f"the body is larger than {max_body_bytes:,} bytes; send less"
+
+
+def _closing(status: HTTPStatus, detail: str) -> Response:
+    return problem(status, detail, headers={"Connection": "close"})

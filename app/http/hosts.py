@@ -7,15 +7,12 @@ headers that a page can't forge: Host has the name that the browser was told, Or
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
+
+from app.addresses import canonical, is_loopback_address
 
 _HOST = re.compile(
     r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)(?::[0-9]{0,5})?"
 )
-_PATTERN = re.compile(
-    r"\*|(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]"
-)
-_ORIGIN = re.compile(r"https?://[^/\s,@?#*]+")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _OWN_SITE = {b"same-origin", b"none"}
 _MAX_KNOWN = 64
@@ -29,7 +26,7 @@ class HostRule:
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
-        names = {_canonical(name) for name in allowed}
+        names = {canonical(name) for name in allowed}
         self._any = "*" in names
         self._exact = frozenset(name for name in names if not name.startswith("*"))
         below = tuple(name[1:] for name in names if name.startswith("*."))
@@ -43,46 +40,18 @@ class HostRule:
         found = _HOST.fullmatch(host.decode("latin-1"))
         if found is None:
             raise ValueError("the Host header is not a host name or address")
-        name = _canonical(found["name"])
+        name = canonical(found["name"])
         if not (
             self._any
             or name in self._exact
             or name.endswith(self._suffixes)
             or name == "localhost"
-            or _is_loopback(name)
+            or is_loopback_address(name)
         ):
             return False
         if len(self._known) < _MAX_KNOWN:
             self._known.add(host)
         return True
-
-
-def _canonical(name: str) -> str:
-    """A name as DNS compares it; an IPv6 address as it is written shortest."""
-    name = name.lower().removesuffix(".")
-    if not name.startswith("["):
-        return name
-    try:
-        return f"[{IPv6Address(name[1:-1])}]"
-    except ValueError:
-        raise ValueError(f"{name} is not an IPv6 address") from None
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        address = ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether a name or address to listen on can be reached from this machine alone."""
-    try:
-        return _canonical(host) == "localhost" or _is_loopback(host)
-    except ValueError:  # an address that is none
-        return False
 
 
 def is_from_elsewhere(
@@ -104,27 +73,3 @@ def is_from_elsewhere(
     scheme, _, authority = origin.lower().partition(b"://")
     is_own = scheme in {b"http", b"https"} and authority == host.lower()
     return not is_own and origin not in allowed_origins
-
-
-def split_names(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The names in a comma-separated setting. Raises `ValueError` if one can't be a host's."""
-    names = _split(text)
-    for name in names:
-        if not _PATTERN.fullmatch(name):
-            raise ValueError(f"{name!r} is not a host name, an address or *.NAME")
-        _canonical(name)
-    return names
-
-
-def split_origins(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The origins in a comma-separated setting. Raises `ValueError` if one can't be an origin."""
-    origins = _split(text)
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise ValueError(f"{origin!r} is not an origin such as https://example.org:8443")
-    return origins
-
-
-def _split(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    parts = text.split(",") if isinstance(text, str) else text
-    return tuple(part for part in map(str.strip, parts) if part)

@@ -7,11 +7,8 @@ other encodings than UTF-8 are refused. So is what no request here needs: very d
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 MAX_DEPTH = 20
@@ -26,24 +23,15 @@ NOWHERE = -1
 # Possessive, and content with a string that has no end: linear in whatever a client sends.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
-class StrictRoute(APIRoute):
-    """A route whose body is read strictly; FastAPI says so of one that is not JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's, but for how it reads JSON."""
-        handle = super().get_route_handler()
-
-        async def handle_strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
-
-        return handle_strictly if self.body_field is not None else handle
-
-
-class _StrictRequest(Request):
-    async def json(self) -> Any:
-        return loads(await self.body())
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type is JSON's, by any of its names."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
 
 
 def loads(body: bytes) -> Any:
@@ -72,11 +60,10 @@ def _is_too_deep(body: bytes) -> bool:
         from_json(body)
     except ValueError as error:
         return "recursion limit" in str(error)
-    brackets, levels = _STRING.sub(b"", body).translate(None, _NO_BRACKETS), 0
-    while brackets and levels <= MAX_DEPTH:
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        levels += 1
-    return levels > MAX_DEPTH
+    brackets = _STRING.sub(b"", body).translate(_ALL_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level
+    return bool(brackets)
 
 
 class _NotStrictError(ValueError):

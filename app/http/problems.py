@@ -22,7 +22,8 @@ from app.errors import (
     TooManyFailuresError,
     UnauthorizedError,
 )
-from app.http.observability import request_id
+from app.http.json import is_json
+from app.logs import request_id
 from training.errors import MennyError, VocabularyError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,32 @@ def problem(
     )
 
 
-async def on_invalid_request(request: Request, error: Exception) -> Response:
-    """The answer to a body or parameter that is not what the route asks for."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to any error at all; of one that nobody has thought of, the client learns nothing.
+
+    Such a one is to be raised all the same (see `is_bug`): uvicorn logs it with its traceback.
+    """
+    match error:
+        case RequestValidationError():
+            return _on_invalid_request(request, error)
+        case HTTPException():
+            return _on_http_exception(request, error)
+        case MennyError():
+            return _on_menny_error(request, error)
+        case _:
+            return problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "something went wrong in the service",
+                headers={"Connection": "close"},
+            )
+
+
+def is_bug(error: Exception) -> bool:
+    """Whether an error is none that is raised on purpose."""
+    return not isinstance(error, RequestValidationError | HTTPException | MennyError)
+
+
+def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     first, *_ = found = error.errors()
     if first["type"] == "json_invalid":
         position = first["loc"][-1]
@@ -104,12 +128,12 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
         return problem(
             HTTPStatus.BAD_REQUEST, f"the body is not JSON: {first['ctx']['error']}{where}"
         )
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_json = content_type == "application/json" or content_type.endswith("+json")
-    if first["loc"] == ("body",) and first["type"] != "missing" and not is_json:
+    content_type = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and first["type"] != "missing" and not is_json(content_type):
+        media_type = content_type.partition(";")[0].strip().lower()
         return problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"the body is sent as {content_type or 'nothing in particular'}; send JSON, with the "
+            f"the body is sent as {media_type or 'nothing in particular'}; send JSON, with the "
             "header Content-Type: application/json",
             headers={"Accept": "application/json"},
         )
@@ -147,9 +171,7 @@ def _detail(error: dict[str, Any]) -> str:
             return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """The answer to an error of the framework's, such as a path that leads nowhere."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+def _on_http_exception(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
@@ -171,9 +193,11 @@ def _allowed_at(request: Request) -> str:
     return ""
 
 
-async def on_menny_error(request: Request, error: Exception) -> Response:
-    """The answer to one of our own errors."""
-    status = next(status for kind, status in _STATUS_OF.items() if isinstance(error, kind))
+def _on_menny_error(request: Request, error: MennyError) -> Response:
+    status = next(
+        (status for kind, status in _STATUS_OF.items() if isinstance(error, kind)),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
     if reason := _REJECTED_FOR.get(type(error)):
         request.app.state.metrics.rejected.labels(reason).inc()
     detail = request.app.state.redact(str(error))
@@ -192,13 +216,3 @@ def _headers_of(error: Exception) -> dict[str, str] | None:
             return {"WWW-Authenticate": 'Bearer realm="menny"'}
         case _:
             return None
-
-
-async def on_bug(request: Request, error: Exception) -> Response:
-    """The answer to an error that nobody has thought of."""
-    # uvicorn logs the traceback, and closes the connection; the client learns nothing of it.
-    return problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "something went wrong in the service",
-        headers={"Connection": "close"},
-    )

@@ -2,10 +2,20 @@
 
 import asyncio
 import gc
+import logging
+import resource
 import socket
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
+
+from app.http.connection import LimitedProtocol, Limits, limited_protocol
+from app.http.lifecycle import Lifecycle
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 ANNOUNCE_S = 0.2
 """How long everything goes on after a signal, but for `/health`, which says what will come."""
@@ -15,20 +25,13 @@ LAST_REQUESTS_S = 0.3
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel keeps for a client that doesn't read; by itself it would keep megabytes."""
 
+RESERVED_DESCRIPTORS = 96
+"""For the model, the database, the log, and a training process with its pipes."""
+_OPEN_MAX = 10_240
+"""What macOS gives at most where it says that there is no limit."""
+
 SWEEP_TICKS = 5
 """How often slow clients are looked for, in uvicorn's ticks of 0.1 s."""
-
-
-@dataclass
-class Lifecycle:
-    """Where the service is in its life."""
-
-    is_draining: bool = False
-    """It has been told to stop, and `/health` says so."""
-    is_closing: bool = False
-    """It takes no new connections, and every answer closes its connection."""
-    has_failed: bool = False
-    """It can't go on: it stops by itself, with a non-zero exit status."""
 
 
 class Server(uvicorn.Server):
@@ -57,9 +60,8 @@ class Server(uvicorn.Server):
         if counter % SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                # app.http.connection's have it; importing that here would be a circle
-                if enforce := getattr(connection, "enforce_deadlines", None):
-                    enforce(now)
+                assert isinstance(connection, LimitedProtocol)  # noqa: S101 - the only kind
+                connection.enforce_deadlines(now)
         return await super().on_tick(counter) or self._lifecycle.has_failed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -73,3 +75,43 @@ class Server(uvicorn.Server):
         self._lifecycle.is_closing = True
         await asyncio.sleep(LAST_REQUESTS_S)
         await super().shutdown(sockets)
+
+
+def build_server(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, **options: Any) -> Server:
+    """The server for an application; `options` are more of uvicorn's own."""
+    room = room_for_connections(settings.max_connections)
+    if room < settings.max_connections:
+        logger.warning(
+            "there are file descriptors for %d connections, not for %d: raise `ulimit -Hn`",
+            room,
+            settings.max_connections,
+        )
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(replace(Limits.of(settings), max_connections=room)),
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        **options,
+    )
+    return Server(config, lifecycle)
+
+
+def room_for_connections(wanted: int) -> int:
+    """How many connections there may be, `wanted` at most.
+
+    A shell or launchd on a Mac gives a process 256 descriptors, and lets it have more for the
+    asking. Each connection counts twice: one that is refused is still open for a moment.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    has = _OPEN_MAX if soft == resource.RLIM_INFINITY else soft
+    can_have = _OPEN_MAX if hard == resource.RLIM_INFINITY else hard
+    needs = min(2 * wanted + RESERVED_DESCRIPTORS, can_have)
+    if has < needs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needs, hard))
+        has = needs
+    return max(1, min(wanted, (has - RESERVED_DESCRIPTORS) // 2))

@@ -10,7 +10,7 @@ from app.inference.batcher import Batcher, PendingPrompt
 from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 
 MAX_EXPLANATIONS = 4
 """At once: an explanation costs the engine as much as a small batch, and batches go first."""
@@ -25,7 +25,7 @@ class Responder:
         self,
         engine: Engine,
         batcher: Batcher,
-        metrics: Metrics,
+        metrics: ServiceMetrics,
         *,
         timeout_s: float,
         cache_size: int,

@@ -18,7 +18,7 @@ from app.errors import EngineError, ModelUnavailableError
 from app.inference.batcher import Batcher, PendingPrompt, resolve
 from app.inference.decoding import Prompt
 from app.inference.model import Answer, ModelInfo, ServedModel
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from training.backend import BLAS, mx, use_device
 from training.config import Device
 from training.errors import MennyError
@@ -38,7 +38,7 @@ _PROBE = Prompt("MeM")
 class Engine:
     """Answers what comes out of the batcher with the model that was installed last."""
 
-    def __init__(self, batcher: Batcher, metrics: Metrics, device: Device = "auto") -> None:
+    def __init__(self, batcher: Batcher, metrics: ServiceMetrics, device: Device = "auto") -> None:
         self._batcher = batcher
         self._metrics = metrics
         self._device = device
@@ -202,6 +202,6 @@ class Engine:
 @contextmanager
 def engine_of(weights: Weights) -> Iterator[Engine]:
     """An engine of one's own, without a service around it, that answers with these weights."""
-    with Engine(Batcher(max_batch=1, max_queue=1), Metrics()) as engine:
+    with Engine(Batcher(max_batch=1, max_queue=1), ServiceMetrics()) as engine:
         engine.install(engine.prepare(weights))
         yield engine

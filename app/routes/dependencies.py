@@ -10,13 +10,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.admin_token import AdminGuard
 from app.errors import StateUnavailableError
-from app.http.server import Lifecycle
-from app.inference.answers import Responder
+from app.http.lifecycle import Lifecycle
 from app.inference.engine import Engine
 from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 
 
 async def _engine(request: Request) -> Engine:
@@ -24,25 +23,19 @@ async def _engine(request: Request) -> Engine:
     return engine
 
 
-async def _responder(request: Request) -> Responder:
-    responder: Responder = request.app.state.responder
-    return responder
-
-
 async def _lifecycle(request: Request) -> Lifecycle:
     lifecycle: Lifecycle = request.app.state.lifecycle
     return lifecycle
 
 
-async def _metrics(request: Request) -> Metrics:
-    metrics: Metrics = request.app.state.metrics
+async def _metrics(request: Request) -> ServiceMetrics:
+    metrics: ServiceMetrics = request.app.state.metrics
     return metrics
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]
-ResponderDep = Annotated[Responder, Depends(_responder)]
 LifecycleDep = Annotated[Lifecycle, Depends(_lifecycle)]
-MetricsDep = Annotated[Metrics, Depends(_metrics)]
+MetricsDep = Annotated[ServiceMetrics, Depends(_metrics)]
 
 
 async def _retraining(request: Request) -> Retraining:

@@ -6,24 +6,22 @@ from fastapi import APIRouter, Request
 
 from app.errors import ModelUnavailableError
 from app.http.api import problem_responses
-from app.http.json import StrictRoute
-from app.routes.dependencies import EngineDep, ResponderDep
+from app.http.bodies import StrictRoute
+from app.routes.dependencies import EngineDep
 from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
-from app.routes.transform import PROBLEMS, disconnect_of
+from app.routes.transform import PROBLEMS, disconnect_of, responder_of
 
 router = APIRouter(tags=["inside"], route_class=StrictRoute)
 
 
 @router.post("/explain", summary="See Menny think", responses=PROBLEMS)
-async def explain(
-    body: ExplainRequest, request: Request, responder: ResponderDep
-) -> ExplainResponse:
+async def explain(body: ExplainRequest, request: Request) -> ExplainResponse:
     """How she gets at her answer: all attention weights, and every letter's probability.
 
     These are the weights of the model that answers `/transform`, computed for this query alone.
     A few are explained at a time; when more are asked for, 503 says when to try again.
     """
-    answer = await responder.explain(body.query, disconnect_of(request))
+    answer = await responder_of(request).explain(body.query, disconnect_of(request))
     return ExplainResponse.of(body.query, answer)
 
 

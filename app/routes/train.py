@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from app.errors import StateUnavailableError
 from app.http.api import BODY_PROBLEMS, problem_responses
-from app.http.json import StrictRoute
-from app.http.server import Lifecycle
+from app.http.bodies import StrictRoute
+from app.http.lifecycle import Lifecycle
 from app.jobs.job import Job, JobRequest
 from app.jobs.store import Store
 from app.routes.dependencies import AdminOnly, LifecycleDep, StoreDep

@@ -5,13 +5,12 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 
 from app.http.api import BODY_PROBLEMS, problem_responses
-from app.http.json import StrictRoute
-from app.inference.answers import WaitForDisconnect
+from app.http.bodies import DirectRoute
+from app.inference.answers import Responder, WaitForDisconnect
 from app.inference.decoding import Prompt
-from app.routes.dependencies import ResponderDep
 from app.routes.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
 
-router = APIRouter(tags=["transform"], route_class=StrictRoute)
+router = APIRouter(tags=["transform"], route_class=DirectRoute)
 
 PROBLEMS = problem_responses(
     *BODY_PROBLEMS,
@@ -25,17 +24,14 @@ PROBLEMS = problem_responses(
     "/transform",
     summary="Ask Menny",
     responses=PROBLEMS,
-    response_model_exclude_none=True,
 )
-async def transform(
-    body: TransformRequest, request: Request, responder: ResponderDep
-) -> TransformResponse:
+async def transform(body: TransformRequest, request: Request) -> TransformResponse:
     """Each letter of the query is answered with a vowel of the opposite case.
 
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
-    (answer,) = await responder.respond([body.to_prompt()], disconnect_of(request))
+    (answer,) = await responder_of(request).respond([body.to_prompt()], disconnect_of(request))
     return TransformResponse.of(body.query, answer)
 
 
@@ -43,17 +39,14 @@ async def transform(
     "/transform/batch",
     summary="Ask Menny many things",
     responses=PROBLEMS,
-    response_model_exclude_none=True,
 )
-async def transform_batch(
-    body: BatchRequest, request: Request, responder: ResponderDep
-) -> BatchResponse:
+async def transform_batch(body: BatchRequest, request: Request) -> BatchResponse:
     """Answers up to 1,024 queries, in order: all of them, or none if one is not right.
 
     Each gets the very answer that it gets alone.
     """
     prompts = [Prompt(query) for query in body.queries]
-    answers = await responder.respond(prompts, disconnect_of(request))
+    answers = await responder_of(request).respond(prompts, disconnect_of(request))
     return BatchResponse(
         answers=[
             TransformResponse.of(query, answer)
@@ -62,15 +55,25 @@ async def transform_batch(
     )
 
 
+def responder_of(request: Request) -> Responder:
+    """What answers."""
+    responder: Responder = request.app.state.responder
+    return responder
+
+
 def disconnect_of(request: Request) -> WaitForDisconnect:
-    """What waits until the caller of this request has gone."""
+    """What waits until the caller of this request has gone, or at least sends no more."""
 
     async def wait() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+        await request.receive()  # the body was there before, and nothing else can follow it
 
     return wait
 
 
-route = router.routes[0]
-"""That of `POST /transform`, for `app.http.fast_path`."""
+DIRECT = {
+    (method, route.path): route
+    for route in router.routes
+    if isinstance(route, DirectRoute)
+    for method in route.methods or ()
+}
+"""What needs nothing of FastAPI's, by method and path."""

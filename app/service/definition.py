@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource
 
+from app.addresses import is_loopback_host
 from app.errors import ServiceManagerError
-from app.http.hosts import is_loopback_host
 from app.settings import Settings, format_validation_error
 from app.state import default_state_dir
 

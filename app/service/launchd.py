@@ -59,7 +59,7 @@ class Launchd:
                 # somebody waits for.
                 "ProcessType": "Interactive",
                 "Umask": 0o077,
-                # What comes before the log is set up, and what a crash leaves; see app.log_file.
+                # What comes before the log is set up, and what a crash leaves; see app.logs.
                 "StandardOutPath": str(self._crash_log),
                 "StandardErrorPath": str(self._crash_log),
             }

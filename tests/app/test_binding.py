@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from app.http.binding import is_taken
-from tests.app.test_cli import menny
+from app.addresses import is_taken
 from tests.app.test_hosts import ask, assert_refused
+from tests.cli.command import menny
 from tests.retraining import TOKEN
 from tests.service import running_service
 
@@ -30,7 +30,7 @@ def test_so_it_is_when_a_variable_says_so() -> None:
 
 
 def assert_refused_at_start(result, host: str) -> None:
-    assert result.returncode == 2
+    assert result.status == 2
     (sentence,) = result.stderr.strip().splitlines()
     assert sentence.startswith(f"error: {host or 'an empty host'} can be reached from other")
     assert "MENNY_ADMIN_TOKEN" in sentence

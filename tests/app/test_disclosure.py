@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.test_cli import MENNY
+from tests.cli.command import MENNY
 from tests.raw_http import exchange
 from tests.retraining import ADMIN, TOKEN, retrainable_service
 from tests.service import Service, running_service
@@ -152,4 +152,5 @@ def test_nor_does_it_when_the_engine_is_broken(tmp_path: Path, monkeypatch) -> N
             assert response.headers["x-request-id"] == response.json()["request_id"]
             assert "content-security-policy" in response.headers
             assert_discreet(f"{response.headers} {response.text}", tmp_path)
+        service.stop()
         assert "Traceback" in service.log

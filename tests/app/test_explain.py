@@ -9,7 +9,7 @@ from app.errors import OverloadedError
 from app.inference.answers import MAX_EXPLANATIONS, Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from tests.service import Service
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
@@ -64,7 +64,7 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
         await asyncio.Event().wait()
 
     async def ask() -> None:
-        metrics, batcher = Metrics(), Batcher(max_batch=8, max_queue=100)
+        metrics, batcher = ServiceMetrics(), Batcher(max_batch=8, max_queue=100)
         engine = Engine(batcher, metrics)  # not started: nothing is answered
         responder = Responder(engine, batcher, metrics, timeout_s=60, cache_size=0)
         waiting = [

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.app.test_cli import menny
+from tests.cli.command import menny
 from tests.retraining import ADMIN, TOKEN
 from tests.service import Service, running_service
 
@@ -112,5 +112,5 @@ def test_trusting_one_origin_trusts_no_other(opened: Service) -> None:
 @pytest.mark.parametrize("origins", ["*", "trusted.example", "https://a.example/path", "null"])
 def test_an_origin_that_is_none_is_refused_at_start(origins: str) -> None:
     result = menny("serve", "--port", "0", MENNY_CORS_ORIGINS=origins)
-    assert result.returncode == 2
+    assert result.status == 2
     assert "MENNY_CORS_ORIGINS" in result.stderr

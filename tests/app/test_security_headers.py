@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.http.headers import OTHER_POLICY, PAGE_POLICY
+from app.http.edge import OTHER_POLICY, PAGE_POLICY
 from tests.service import Service
 
 COMMON = {

@@ -8,7 +8,7 @@ import pytest
 from app.inference import engine as engine_module
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from app.settings import Settings
 from tests.cli.command import menny, menny_process
 from tests.jobs.house import SHIPPED, house
@@ -34,7 +34,7 @@ def test_whatever_fails_on_the_engines_thread_at_its_start_ends_the_start(
 
     monkeypatch.setattr(engine_module, "use_device", broken)
     with pytest.raises(DeviceError, match="the auto is on fire"):
-        Engine(Batcher(max_batch=1, max_queue=1), Metrics()).start()
+        Engine(Batcher(max_batch=1, max_queue=1), ServiceMetrics()).start()
 
 
 def test_a_weights_flag_wins_over_the_active_version_at_start_and_at_sighup(

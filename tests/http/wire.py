@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
-from app.http.connection import Limits, limited_protocol
-from app.http.server import Server
+from app.http.server import Server, build_server
 from app.inference.decoding import Prompt
 from app.inference.model import Answer, ModelInfo
 from app.main import create_app
@@ -49,6 +47,7 @@ class StubEngine:
 
     info = ModelInfo(VERSION, None, "cpu", True)
     fault = None
+    failing_s = None
 
 
 class StubRetraining:
@@ -110,20 +109,9 @@ class _Recorder(logging.Handler):
 @contextmanager
 def serving(**settings: object) -> Iterator[Wire]:
     """The wire with these settings, until the block ends."""
-    chosen = Settings(**settings)
+    chosen = Settings(**{"shutdown_timeout_s": 1} | settings)
     app = stubbed_app(chosen)
-    config = uvicorn.Config(
-        app,
-        http=limited_protocol(Limits.of(chosen)),
-        ws="none",
-        lifespan="off",
-        timeout_keep_alive=chosen.keep_alive_s,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = Server(config, app.state.lifecycle)
+    server = build_server(app, chosen, app.state.lifecycle, lifespan="off")
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     recorder = _Recorder()
     logging.getLogger().addHandler(recorder)

@@ -21,7 +21,7 @@ from app.inference.batcher import Batcher
 from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer, ServedModel
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from training.weights import Weights, load_weights
 
 
@@ -42,7 +42,7 @@ class House:
         timeout_s: float = 10,
         cache_size: int = 0,
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics = ServiceMetrics()
         self.batcher = Batcher(max_batch, max_queue, wait_s)
         self.engine = Engine(self.batcher, self.metrics)
         self.responder = Responder(
