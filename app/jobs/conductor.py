@@ -144,12 +144,12 @@ class Conductor:
         return report
 
     def _decide(self, job: Job, weights: Weights, gate: GateReport) -> str:
-        """Keep the version or put it in: the phase `promoting`, which nobody cancels."""
+        """Keep the version or activate it: the phase `promoting`, which nobody cancels."""
         assert weights.card is not None  # noqa: S101 - _train has seen to it
         card = weights.card.model_copy(
             update={"metrics": gate.candidate, "parent": gate.active_version}
         )
-        is_kept = f"version {weights.version} is kept, and not put in: "
+        is_kept = f"version {weights.version} is kept, and not activated: "
         if job.promote is Promote.NEVER:
             self._versions.keep(weights, card, job.id)
             return is_kept + "promote is never"
@@ -158,7 +158,8 @@ class Conductor:
             return is_kept + gate.verdict
         measured_against = gate.active_version if job.promote is Promote.IF_BETTER else None
         if self._versions.promote(weights, card, job.id, measured_against=measured_against):
-            return f"version {weights.version} is active: {gate.verdict}"
+            why = ":" if gate.passed else " because promote is always, though"
+            return f"version {weights.version} is active{why} {gate.verdict}"
         return is_kept + (
             f"version {measured_against}, which it was measured against, is no longer the active "
             "one"

@@ -79,7 +79,7 @@ class JobRequest(BaseModel):
     )
     promote: Promote = Field(
         Promote.IF_BETTER,
-        description="put the new version in if it passes the gate, never, or whatever it is like",
+        description="activate the new version if it passes the gate, never, or whatever it is like",
     )
 
     def config(self) -> TrainingConfig:
@@ -148,7 +148,7 @@ class Job(BaseModel):
     validation: Metrics | None = Field(None, description="after the latest epoch")
     eta_seconds: float | None = Field(None, description="until training ends; null if unknown")
     version: str | None = Field(None, description="the version it made")
-    promoted: bool = Field(False, description="whether that version was put in")
+    promoted: bool = Field(False, description="whether that version was activated")
     gate: GateReport | None = Field(None, description="how that version was judged")
 
 

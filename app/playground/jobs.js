@@ -184,7 +184,7 @@ function doing(job) {
     training: "is being trained",
     saving: "is written down",
     checking: "is measured beside the active version",
-    promoting: "is put in",
+    promoting: "is being activated",
   };
   return `${recipe}, ${what[job.phase] ?? "waits"}.`;
 }

@@ -67,7 +67,7 @@ async function showView() {
     const { startTrain } = await import("./train.js");
     train ??= startTrain({ onModelChange: () => card.refresh() });
   }
-  if (!isTrain) talk.request(); // another version may have been put in meanwhile
+  if (!isTrain) talk.request(); // another version may have been activated meanwhile
 }
 
 addEventListener("hashchange", showView);

@@ -81,7 +81,7 @@ def test_a_version_that_fails_the_gate_is_kept_but_not_put_in(
     job = run_job(admin, **TINY, seed=2)
 
     assert (job["state"], job["promoted"]) == ("succeeded", False)
-    assert "is kept, and not put in: its rule_accuracy is" in str(job["reason"])
+    assert "is kept, and not activated: its rule_accuracy is" in str(job["reason"])
     assert "and its excess_nll is" in str(job["reason"])
     assert not admin.get(f"/models/{job['version']}").json()["active"]
     assert trainer.transform("MeM")["model_version"] == SHIPPED

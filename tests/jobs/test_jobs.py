@@ -48,7 +48,7 @@ def test_a_job_whose_version_is_being_put_in_is_not_cancelled_any_more(tmp_path:
         home.engine.install = lambda model: (entered.set(), go_on.wait(10), install(model))
         job_id = home.start_job(promote="always")
         assert entered.wait(10)
-        with pytest.raises(ConflictError, match="its version is being put in"):
+        with pytest.raises(ConflictError, match="its version is being activated"):
             home.store.cancel_job(job_id)
         go_on.set()
         job = home.wait_for(job_id, lambda job: job.state.has_ended)

@@ -286,3 +286,13 @@ def test_a_version_that_is_deleted_while_a_job_is_measured_against_it_fails_no_j
         assert (job.state, job.promoted) == ("succeeded", False)
         assert f"version {active}, which it was measured against, is no longer" in job.reason
         assert home.engine.answers == SHIPPED
+
+
+def test_a_version_that_is_activated_in_spite_of_the_gate_says_that_it_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    with house(tmp_path) as home:
+        home.children.measured[version_of(1)] = metrics_of(rule_accuracy=0.5)
+        reason = home.run_job(1, "always").reason
+        assert reason is not None
+        assert "is active because promote is always, though its rule_accuracy is 0.5" in reason
