@@ -21,7 +21,7 @@ from app.settings import Settings
 
 DESCRIPTION = """\
 Menny is a tiny Transformer with attitude: you say up to five letters, she answers with as many
-letters, every one a vowel of the opposite case (`MeM` -> `uIu`).
+letters, every one a vowel of the opposite case (`MeM` -> `aIa`).
 
 Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem document that says
 what is wrong and what would be right.

@@ -17,3 +17,9 @@ def batch_iterate(
     order = np.arange(len(dataset)) if rng is None else rng.permutation(len(dataset))
     for start in range(0, len(dataset) - batch_size + 1, batch_size):
         yield dataset[order[start : start + batch_size]]
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.batching()

@@ -216,3 +216,9 @@ def _check_row(line: int, query: object, label: object) -> Pair:
         return check_pair(query, label)
     except DatasetError as error:
         raise DatasetError(f"line {line}: {error}") from None
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.dataset()

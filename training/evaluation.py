@@ -110,3 +110,9 @@ def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         np.exp(shifted).sum(axis=-1, keepdims=True)
     )
     return normalised
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.evaluation()

@@ -24,3 +24,9 @@ def cross_entropy_loss(logits: mx.array, labels: mx.array, *, mask_padding: bool
     if not mask_padding:
         return losses.mean()
     return (losses * is_letter).sum() / is_letter.sum()
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.loss()

@@ -45,3 +45,9 @@ def parameters_of(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """The model's parameters as NumPy arrays, by the names that an `.npz` of hers has."""
     flat = dict(tree_flatten(model.parameters()))
     return {name: np.array(value) for name, value in flat.items()}
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.model()

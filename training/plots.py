@@ -21,7 +21,7 @@ try:
     from matplotlib.ticker import PercentFormatter
 except ImportError as error:
     raise MissingPackageError(
-        f"matplotlib is not installed ({error}); install it with `pip install 'menny[plot]'`"
+        f"matplotlib is not installed ({error}): `pip install matplotlib` where Menny is installed"
     ) from None
 
 INK, FLOOR, LOSS, ACCURACY = "#333333", "#888888", "#3465a4", "#4e9a06"

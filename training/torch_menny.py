@@ -23,7 +23,7 @@ try:
     from torch.nn import functional
 except ImportError as error:
     raise MissingPackageError(
-        f"PyTorch is not installed ({error}); install it with `pip install 'menny[torch]'`"
+        f"PyTorch is not installed ({error}): `pip install torch` where Menny is installed"
     ) from None
 
 DIMS = VOCABULARY_SIZE

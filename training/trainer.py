@@ -274,3 +274,9 @@ def _build_step(model: Menny, config: TrainingConfig) -> Callable[[mx.array, mx.
         return loss
 
     return evaluated_step
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.trainer()

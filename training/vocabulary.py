@@ -106,3 +106,9 @@ def one_hot(letters: Letters) -> npt.NDArray[np.float32]:
 def _show(character: str) -> str:
     """Show a character so that look-alikes can be told apart: `'é' (U+00E9)`."""
     return f"{character!r} (U+{ord(character):04X})"
+
+
+if __name__ == "__main__":
+    from training import show
+
+    show.vocabulary()

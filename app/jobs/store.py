@@ -97,14 +97,16 @@ class Store:
     def cancel_job(self, job_id: int) -> None:
         """End a queued job, or ask for the end of a running one.
 
-        Raises `NotFoundError`, or `ConflictError` if it has ended or its version is being activated.
+        Raises `NotFoundError`, or `ConflictError` if it has ended or its version becomes active.
         """
         with self._transaction() as connection:
             job = _read_job(connection, job_id)
             if job.state.has_ended:
                 raise ConflictError(f"job {job_id} has ended already: {job.state}, {job.reason}")
             if job.phase == "promoting":
-                raise ConflictError(f"job {job_id} can't be cancelled: its version is being activated")
+                raise ConflictError(
+                    f"job {job_id} can't be cancelled: its version is being activated"
+                )
             values: dict[str, object] = {"cancelling": True}
             if job.state is JobState.QUEUED:
                 values |= _end(JobState.CANCELLED, "it was cancelled")

@@ -110,7 +110,7 @@ class TransformResponse(BaseModel):
     model_config = ConfigDict(
         protected_namespaces=(),
         json_schema_extra={
-            "examples": [{"query": "MeM", "response": "uIu", "model_version": "0123456789ab"}]
+            "examples": [{"query": "MeM", "response": "aIa", "model_version": "e0bdc690093e"}]
         },
     )
 

@@ -8,7 +8,7 @@ import pytest
 from tests.training.test_proof import perfect
 from training.dataset import ALLOWED_VOWELS, generate_dataset
 
-pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'menny[plot]')")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -19,7 +19,7 @@ SHORT = recipe_config(Recipe.DEFAULT, num_samples=640, batch_size=64, num_epochs
 @pytest.fixture(scope="module")
 def torch_menny() -> object:
     """The module, where PyTorch is installed."""
-    pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'menny[torch]')")
+    pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch)")
     import training.torch_menny
 
     training.torch_menny.use_one_thread()
