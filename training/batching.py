@@ -20,6 +20,6 @@ def batch_iterate(
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.batching()
+    show("batching")

@@ -219,6 +219,6 @@ def _check_row(line: int, query: object, label: object) -> Pair:
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.dataset()
+    show("dataset")

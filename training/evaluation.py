@@ -113,6 +113,6 @@ def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.evaluation()
+    show("evaluation")

@@ -27,6 +27,6 @@ def cross_entropy_loss(logits: mx.array, labels: mx.array, *, mask_padding: bool
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.loss()
+    show("loss")

@@ -48,6 +48,6 @@ def parameters_of(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.model()
+    show("model")

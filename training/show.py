@@ -39,7 +39,6 @@ def dataset() -> None:
     print(f"'a' may be answered with one of {answers[0]}, 'A' with one of {answers[26]}")
 
 
-@mlx_on_this_thread()
 def model() -> None:
     """The Transformer, and its symmetry."""
     mx.random.seed(0)
@@ -66,7 +65,6 @@ def batching() -> None:
     print(f"{len(rows) - 64 * len(batches)} rows fill no batch, and are left out")
 
 
-@mlx_on_this_thread()
 def loss() -> None:
     """Cross-entropy of three models, and what padding does to it."""
     rows = _draw()
@@ -87,7 +85,6 @@ def loss() -> None:
         print(f"{name:45} {ours:.4f}, with padding as in the book {books:.4f}")
 
 
-@mlx_on_this_thread()
 def trainer() -> None:
     """A short run: the loss falls towards ln 5."""
     config = recipe_config(Recipe.DEFAULT, num_samples=640, num_epochs=4)
@@ -101,7 +98,6 @@ def trainer() -> None:
     print(f"rule_accuracy after {result.seconds:.1f} s: {result.fresh.rule_accuracy:.1%}")
 
 
-@mlx_on_this_thread()
 def evaluation() -> None:
     """The shipped weights on fresh queries."""
     weights = load_weights(SHIPPED_WEIGHTS)
@@ -111,3 +107,15 @@ def evaluation() -> None:
     for name, value in evaluate(forward, queries).model_dump(exclude={"num_queries"}).items():
         print(f"{name:14} {value:.4f}")
     print("exact_match can't exceed 0.2 on random labels; the book's accuracy counts padding")
+
+
+_STEPS = {
+    step.__name__: step
+    for step in (vocabulary, dataset, model, batching, loss, trainer, evaluation)
+}
+
+
+def show(step: str) -> None:
+    """Show the step of the module `training.STEP`."""
+    with mlx_on_this_thread():
+        _STEPS[step]()

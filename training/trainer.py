@@ -277,6 +277,6 @@ def _build_step(model: Menny, config: TrainingConfig) -> Callable[[mx.array, mx.
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.trainer()
+    show("trainer")

@@ -109,6 +109,6 @@ def _show(character: str) -> str:
 
 
 if __name__ == "__main__":
-    from training import show
+    from training.show import show
 
-    show.vocabulary()
+    show("vocabulary")
