@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from app.errors import ConflictError, NotFoundError, StateUnavailableError
 from tests.jobs.house import SHIPPED, house, make_weights, metrics_of, shipped_copy, version_of
 from training.errors import WeightsError
-from training.weights import card_path, load_weights, save_weights
+from training.weights import Weights, card_path, load_weights, save_weights
 
 
 @pytest.mark.parametrize("loss", ["truncated", "removed"])
@@ -296,3 +298,36 @@ def test_a_version_that_is_activated_in_spite_of_the_gate_says_that_it_was_asked
         reason = home.run_job(1, "always").reason
         assert reason is not None
         assert "is active because promote is always, though its rule_accuracy is 0.5" in reason
+
+
+def test_a_reload_beside_activations_never_brings_an_older_version_back(tmp_path: Path) -> None:
+    """As when SIGHUP comes some milliseconds after the request, or during a promotion."""
+    with house(tmp_path) as home:
+        first, second = home.make(1), home.make(2)
+        prepare, enough = home.engine.prepare, threading.Event()
+
+        def prepare_slowly(weights: Weights) -> str:
+            time.sleep(0.002)
+            return prepare(weights)
+
+        def reload() -> None:
+            while not enough.is_set():
+                home.retraining.reload()
+
+        home.engine.prepare = prepare_slowly
+        reloading = [threading.Thread(target=reload) for _ in range(2)]
+        for thread in reloading:
+            thread.start()
+        try:
+            for name in [first, second, SHIPPED] * 3:
+                home.versions.activate(name)
+                for _ in range(5):
+                    assert home.engine.answers == name
+                    time.sleep(0.005)
+            job = home.run_job(3, "always")
+            assert home.engine.answers == job.version
+        finally:
+            enough.set()
+            for thread in reloading:
+                thread.join()
+        assert home.active() == [job.version]

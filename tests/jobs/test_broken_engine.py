@@ -1,0 +1,48 @@
+"""A GPU that fails every batch: `/health` says so, and in the end the service gives up."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.in_process import InProcess, in_process
+from tests.inference.test_engine import Broken
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _break(menny: InProcess) -> Broken:
+    engine = menny.app.state.engine
+    broken = Broken(engine.info)
+    engine.install(broken)
+    for _ in range(3):
+        assert menny.client.post("/transform", json={"query": "MeM"}).status_code == 500
+    return broken
+
+
+def test_an_engine_whose_every_batch_fails_is_said_and_ends_the_service() -> None:
+    with in_process(exit_when_failing_s=0.5) as menny:
+        assert menny.client.get("/health").status_code == 200
+        _break(menny)
+        health = menny.client.get("/health")
+        assert health.status_code == 503
+        assert health.json()["status"] == "unavailable"
+        assert "every batch has failed for" in health.json()["reason"]
+        eventually(lambda: menny.app.state.lifecycle.has_failed)
+
+
+@pytest.mark.parametrize("limit", [0, 3600])
+def test_an_engine_that_recovers_is_well_again(limit: float, monkeypatch) -> None:
+    monkeypatch.setattr("app.lifespan.WATCH_S", 0.05)
+    with in_process(exit_when_failing_s=limit) as menny:
+        broken = _break(menny)
+        time.sleep(0.3)  # some looks at it
+        assert menny.client.get("/health").status_code == 503
+        broken.is_mended = True
+        eventually(lambda: menny.client.get("/health").status_code == 200)  # though nobody asks
+        assert not menny.app.state.lifecycle.has_failed
