@@ -1,9 +1,12 @@
 """`/models`: the versions there are, and which one answers."""
 
+import re
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from app.http.api import problem_responses
 from app.jobs.job import Version
@@ -22,12 +25,26 @@ router = APIRouter(
     ),
 )
 
+_VERSION = "^([0-9a-f]{12}|shipped)$"
+
+
+def _check_name(name: str) -> str:
+    if re.match(_VERSION, name) is None:
+        raise PydanticCustomError(
+            "version",
+            "a version is named by its 12 digits (0-9, a-f), or as `shipped`; GET /models lists "
+            "those there are",
+        )
+    return name
+
+
 VersionName = Annotated[
     str,
     Path(
-        pattern="^([0-9a-f]{12}|shipped)$",
         description="the version's 12 digits, or `shipped` for the one that came with the service",
+        json_schema_extra={"pattern": _VERSION},
     ),
+    AfterValidator(_check_name),
 ]
 
 

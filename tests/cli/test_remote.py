@@ -164,3 +164,11 @@ def test_a_misspelt_variable_is_named_with_the_nearest_setting(tmp_path: Path) -
     done = menny("token", MENNY_STATE_DIR=tmp_path, MENNY_PROT="8001", MENNY_XYZ="1")
     assert "MENNY_PROT is not a setting, and does nothing: is MENNY_PORT meant?" in done.stderr
     assert "MENNY_XYZ is not a setting, and does nothing\n" in done.stderr
+
+
+def test_a_name_that_no_version_can_have_is_refused_in_our_own_words(remote: Client) -> None:
+    token = (remote.state / TOKEN_FILE).read_text().strip()
+    answer = remote.service.client.get("/models/0123", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 422
+    assert "a version is named by its 12 digits (0-9, a-f), or as `shipped`" in answer.text
+    assert "pattern" not in answer.text
