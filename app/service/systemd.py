@@ -74,6 +74,10 @@ class Systemd:
                 "the unit belongs to a user, not to root: run this as yourself, without sudo"
             )
         ended = tools.run_tool("systemctl", "--user", "show", "--property=Version")
+        if ended.returncode != 0 and not tools.is_systemd_running():
+            raise ServiceManagerError(
+                "systemd isn't running here: have your own supervisor run `menny serve`"
+            )
         if ended.returncode != 0:
             raise ServiceManagerError(
                 f"systemd has no session of {getpass.getuser()} ({complaint(ended)}): log in "

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 from app.errors import ServiceManagerError
 
@@ -29,6 +30,11 @@ def run_tool(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServiceManagerError(f"{name} {arguments[0]} failed: {error}") from error
+
+
+def is_systemd_running() -> bool:
+    """Whether systemd is this machine's init, as sd_booted(3) finds out."""
+    return Path("/run/systemd/system").is_dir()
 
 
 def complaint(ended: subprocess.CompletedProcess[str]) -> str:

@@ -62,6 +62,8 @@ class Machine:
         self.ends_with: str | int | None = None
         """The signal or exit status that every start ends with at once."""
         self.health = HEALTHY
+        self.has_systemd = True
+        """Whether systemd is the machine's init."""
         self.has_screen = True
         """Whether launchd has a domain for the user, who is logged in at the screen."""
         self.patience: dict[str, float] = {}
@@ -115,6 +117,7 @@ class Machine:
             patch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
             if "PATH" not in environment:
                 patch.setattr(tools, "run_tool", self._run_tool)
+                patch.setattr(tools, "is_systemd_running", lambda: self.has_systemd)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     status = main() or 0

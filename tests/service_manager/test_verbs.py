@@ -412,6 +412,15 @@ def test_without_a_bus_systemd_says_how_to_get_one(linux: Machine) -> None:
     assert (result.returncode, "loginctl enable-linger" in result.stderr) == (1, True)
 
 
+def test_without_systemd_that_is_said_and_nothing_of_lingering(linux: Machine) -> None:
+    linux.has_systemd = False
+    linux.failing["show"] = (1, "System has not been booted with systemd as init system")
+    result = linux.menny("install")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: systemd isn't running here")
+    assert "linger" not in result.stderr
+
+
 def test_a_machine_that_gives_users_no_namespaces_can_do_without_the_sandbox(
     linux: Machine,
 ) -> None:
