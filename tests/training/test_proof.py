@@ -18,7 +18,7 @@ from training.dataset import generate_queries
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.model import build_model
-from training.proof.check import SAFETY, Findings, Proof, check, merge, rounding_spread
+from training.proof.check import SAFETY, Findings, Proof, check, merge
 from training.proof.queries import NUM_QUERIES, Plan, Workload, count_anagrams, multisets
 from training.proof.run import prove
 from training.trainer import forward_of
@@ -114,19 +114,6 @@ def test_shuffled_letters_get_shuffled_logits(forward: Forward) -> None:
     assert np.abs(shuffled - forward(queries)).max() > 0.1  # and not just equal everywhere
 
 
-def test_the_rounding_spread_is_tiny(forward: Forward) -> None:
-    assert 0 < rounding_spread(forward) < 1e-4
-
-
-def test_a_model_that_knows_positions_has_a_large_spread(forward: Forward) -> None:
-    position = np.linspace(0, 1, 5, dtype=np.float32)[:, None]
-
-    def with_positions(letters: Letters) -> np.ndarray:
-        return forward(letters) + position
-
-    assert rounding_spread(with_positions) > 0.1
-
-
 # --- the findings -------------------------------------------------------------------------------
 
 
@@ -208,11 +195,13 @@ THREE_CHUNKS = Plan(sample=9_000)
 @pytest.fixture(scope="module")
 def alone(shipped: Weights) -> dict[str, object]:
     """What one process finds of the shipped weights, on three chunks of queries."""
-    return prove(shipped, THREE_CHUNKS).model_dump(mode="json", exclude={"seconds", "created"})
+    return prove(shipped, THREE_CHUNKS).proof.model_dump(
+        mode="json", exclude={"seconds", "created"}
+    )
 
 
 def test_the_shipped_weights_keep_the_rule_up_to_three_letters(shipped: Weights) -> None:
-    proof = prove(shipped, Plan(max_length=3))
+    proof = prove(shipped, Plan(max_length=3)).proof
     assert proof.queries == 52 + 52**2 + 52**3
     assert proof.violations == 0
     assert proof.smallest_margin >= 1
@@ -220,7 +209,7 @@ def test_the_shipped_weights_keep_the_rule_up_to_three_letters(shipped: Weights)
 
 
 def test_two_processes_find_the_same(alone: dict[str, object], shipped: Weights) -> None:
-    proof = prove(shipped, THREE_CHUNKS, processes=2)
+    proof = prove(shipped, THREE_CHUNKS, processes=2).proof
     assert proof.model_dump(mode="json", exclude={"seconds", "created"}) == alone
 
 
@@ -239,7 +228,8 @@ def stop_after(num_chunks: int, weights: Weights, plan: Plan, cache: Path) -> No
 def progress_of(weights: Weights, plan: Plan, cache: Path) -> tuple[Proof, list[int]]:
     """The proof, and how many chunks were done at each report of it."""
     seen: list[int] = []
-    return prove(weights, plan, cache=cache, on_progress=lambda at: seen.append(at.done)), seen
+    outcome = prove(weights, plan, cache=cache, on_progress=lambda at: seen.append(at.done))
+    return outcome.proof, seen
 
 
 def test_a_stopped_proof_goes_on_from_there(
@@ -286,20 +276,22 @@ def verifying(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
+@pytest.mark.timeout(300)
 def test_ctrl_c_keeps_what_was_done(verifying: "subprocess.Popen[str]", tmp_path: Path) -> None:
     verifying.send_signal(signal.SIGINT)
-    _, errors = verifying.communicate(timeout=60)
+    _, errors = verifying.communicate(timeout=100)
     assert verifying.returncode == 1
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     assert len(kept_chunks(tmp_path)) >= 2
 
 
+@pytest.mark.timeout(300)
 def test_workers_end_when_their_parent_is_killed(verifying: "subprocess.Popen[str]") -> None:
     workers = children_of(verifying.pid)
     assert len(workers) >= 2
     verifying.kill()
-    verifying.communicate(timeout=60)  # which waits for the workers' ends of the pipes, too
+    verifying.communicate(timeout=100)  # which waits for the workers' ends of the pipes, too
     wait_until(lambda: not any(is_running(worker) for worker in workers))
 
 
@@ -329,8 +321,8 @@ def kept_chunks(cache: Path) -> set[int]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait, a minute at most."""
-    deadline = time.monotonic() + 60
+    """Wait, three minutes at most: these are three processes that start."""
+    deadline = time.monotonic() + 180
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,6 +1,8 @@
 """`menny verify`: ask every query that exists."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +12,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.backend import mlx_on_this_thread, mx
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import check_output
 from training.commands.progress import show_proof_progress
+from training.commands.table import ask_again, check_table_of
 from training.errors import ProofError, ProofStoppedError, WeightsError
+from training.evaluation import Forward
+from training.graph import FusedMenny
+from training.proof.answers import AnswerTable, save_table, table_path
 from training.proof.check import SAFETY, Proof
 from training.proof.queries import NUM_QUERIES, Plan
 from training.proof.run import prove
 from training.vocabulary import MAX_QUERY_LENGTH
-from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, record_proof
+from training.weights import SHIPPED_WEIGHTS, Weights, card_path, load_weights, record_proof
 
 DEFAULT_CACHE = platformdirs.user_cache_path("menny", appauthor=False) / "proof"
 
@@ -50,8 +55,22 @@ def verify(
         Path | None, typer.Option(help="Write the result into this file, as JSON.")
     ] = None,
     record: Annotated[
-        bool, typer.Option(help="Put the result of a complete check into the model card.")
+        bool,
+        typer.Option(
+            help="Put the result of a complete check into the model card, and all answers into a "
+            "table beside the weights."
+        ),
     ] = True,
+    table: Annotated[
+        bool,
+        typer.Option("--table", help="Check only the answer table, without asking the model."),
+    ] = False,
+    ask: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10_000_000, help="With --table: ask the model so many queries again."
+        ),
+    ] = None,
 ) -> None:
     """Check weights on every query that exists, 387,659,012 in all.
 
@@ -64,19 +83,26 @@ def verify(
         raise typer.BadParameter("--sample draws from all queries: it goes without --max-length")
     if sample is None and seed is not None:
         raise typer.BadParameter("--seed goes with --sample")
+    if ask is not None and not table:
+        raise typer.BadParameter("--ask goes with --table")
     check_output("--report", report)
     checked = load_weights(weights)
+    if table:
+        typer.echo(check_table_of(weights, checked))
+        if ask is not None:
+            typer.echo(ask_again(weights, checked, ask))
+        return
     plan = Plan(max_length or MAX_QUERY_LENGTH, sample, seed or 0)
     console = Console()
-    with stop_on_signal() as stop, mlx_on_this_thread():
-        on_gpu = mx.default_device() == mx.Device(mx.gpu)
+    with stop_on_signal() as stop, _gpu_forward(checked) as on_gpu:
         typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
         with show_proof_progress(console) as watch:
             try:
-                proof = prove(
+                outcome = prove(
                     checked,
                     plan,
-                    processes=processes or (1 if on_gpu else _num_cores()),
+                    processes=processes or _num_cores(),
+                    forward=on_gpu if processes is None else None,
                     cache=cache,
                     on_progress=watch,
                     should_stop=stop.is_set,
@@ -85,6 +111,7 @@ def verify(
                 raise ProofStoppedError(
                     f"{error}; what was checked is kept in {cache}: the same command goes on"
                 ) from None
+    proof = outcome.proof
     console.print(_table(proof))
     for example in proof.counter_examples:
         typer.echo(
@@ -93,10 +120,20 @@ def verify(
     if report is not None:
         _write(report, proof)
     if proof.is_complete and record:
-        _record(weights, proof)
+        _record(weights, proof, outcome.table)
     typer.echo(_verdict(proof))
     if proof.violations or not proof.withstands_rounding:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _gpu_forward(weights: Weights) -> Iterator[Forward | None]:
+    """The forward pass of MLX's graph where there is a GPU for it."""
+    from training.backend import MlxArrays, mlx_on_this_thread, mx  # --table does without MLX
+
+    with mlx_on_this_thread():
+        on_gpu = mx.default_device() == mx.Device(mx.gpu)
+        yield FusedMenny(weights.parameters, MlxArrays()) if on_gpu else None
 
 
 def _num_cores() -> int:
@@ -121,9 +158,13 @@ def _write(report: Path, proof: Proof) -> None:
         raise ProofError(f"can't write {report}: {error.strerror}") from error
 
 
-def _record(weights: Path, proof: Proof) -> None:
+def _record(weights: Path, proof: Proof, table: AnswerTable | None) -> None:
+    answers = None
+    if table is not None:
+        answers = save_table(table_path(weights), table)
+        typer.echo(f"wrote all answers into {table_path(weights)}")
     try:
-        record_proof(weights, proof)
+        record_proof(weights, proof, answers)
     except WeightsError as error:
         typer.echo(f"the result is not in a model card: {error}", err=True)
     else:
@@ -142,7 +183,7 @@ def _table(proof: Proof) -> Table:
         (
             "rounding spread",
             f"{proof.rounding_spread:.1e}",
-            "largest move of a logit when letters and batches are shuffled",
+            "largest error of a logit, letters and batches shuffled",
         ),
         ("mean excess_nll", f"{proof.mean_excess_nll:.5f}", "nats above ln 5, over all letters"),
         (

@@ -13,19 +13,20 @@ an allowed answer into a forbidden one? Only if the best allowed and the best fo
 were that close. So the proof has a third part, after "every multiset" and "none is answered
 wrongly": the smallest *margin*, best allowed minus best forbidden logit, over all letters of all
 multisets, must be more than `SAFETY` times the *rounding spread*, the largest move of any logit
-that `rounding_spread` sees when it shuffles letters and batches at random. It is also the test of
-the symmetry itself: were there a positional encoding, the spread would be as large as the logits.
+from the same model's in float64 that `training.settling` sees when it shuffles letters and batches
+at random. It is also the test of the symmetry itself: were there a positional encoding, the spread
+would be as large as the logits.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.dataset import ALLOWED_VOWELS, IS_ALLOWED, generate_queries
+from training.dataset import ALLOWED_VOWELS, IS_ALLOWED
 from training.evaluation import BEST_NLL, Forward
 from training.proof.queries import BATCH_SIZE, NUM_QUERIES, Workload
 from training.vocabulary import PADDING, Letters, decode_batch
@@ -35,9 +36,11 @@ SAFETY = 100
 
 MAX_COUNTER_EXAMPLES = 10
 
-_SPREAD_SEED = 0
-_SPREAD_QUERIES = 1024
 _LARGEST = float(np.finfo(np.float32).max)  # stands for infinity and NaN, which JSON lacks
+
+
+Decode = Callable[[Letters, npt.NDArray[np.float32]], Letters]
+"""From letters (B, L) and their logits (B, L, V) to answers (B, L)."""
 
 
 class CounterExample(BaseModel):
@@ -74,7 +77,7 @@ class Proof(Findings):
 
     sha256: str = Field(description="of the .npz file that was checked")
     rounding_spread: float = Field(
-        description="largest move of a logit when letters and batches were shuffled"
+        description="largest difference of a logit from float64's, letters and batches shuffled"
     )
     seconds: float = Field(description="how long it took, breaks left out")
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -97,7 +100,13 @@ class Proof(Findings):
 
 def check(forward: Forward, work: Workload) -> Findings:
     """Run the model on queries of 1 to 5 letters, and compare with the rule."""
-    parts = [_judge(forward, batch) for batch in _batches(work.queries)]
+    findings, _ = examine(forward, work, lambda _, logits: logits.argmax(axis=-1).astype(np.int8))
+    return findings
+
+
+def examine(forward: Forward, work: Workload, decode: Decode) -> tuple[Findings, Letters]:
+    """Check queries, and hear what the model answers to each: (N, L)."""
+    parts = [_judge(forward, batch, decode) for batch in _batches(work.queries)]
     answers, margins, excess = (
         np.concatenate(part)[: len(work.queries)] for part in zip(*parts, strict=True)
     )
@@ -120,7 +129,7 @@ def check(forward: Forward, work: Workload) -> Findings:
     worst_first = wrong[np.argsort(worst_margins[wrong], kind="stable")][:MAX_COUNTER_EXAMPLES]
     min_margin_row, max_excess_row = int(worst_margins.argmin()), int(worst_excess.argmax())
     total_excess = math.fsum(anagrams * np.where(is_letter, excess, 0).sum(axis=1))
-    return Findings(
+    findings = Findings(
         multisets=len(work.queries),
         queries=int(anagrams.sum()),
         letters=int(letters.sum()),
@@ -132,6 +141,7 @@ def check(forward: Forward, work: Workload) -> Findings:
         worst_excess_nll_query=text(max_excess_row),
         mean_excess_nll=total_excess / int(letters.sum()),
     )
+    return findings, answers
 
 
 def merge(parts: Iterable[Findings]) -> Findings:
@@ -159,33 +169,6 @@ def merge(parts: Iterable[Findings]) -> Findings:
     )
 
 
-def rounding_spread(forward: Forward) -> float:
-    """The largest move of a logit when letters are shuffled and batches are cut differently.
-
-    Random queries of up to five letters are answered as the proof does it. Then their letters
-    are shuffled, and they are answered in batches of 1, 7, 64 and 512.
-    """
-    rng = np.random.default_rng(_SPREAD_SEED)
-    queries = generate_queries(_SPREAD_QUERIES, rng)  # (N, L)
-    expected = np.concatenate([forward(batch) for batch in _batches(queries)])  # (N, L, V)
-    # A random order of the letters, with the padding left at the end.
-    keys = np.where(queries == PADDING, 2.0, rng.random(queries.shape))
-    order = keys.argsort(axis=1)
-    spread = 0.0
-    for batch_size in (1, 7, 64, 512):
-        rows = rng.permutation(len(queries))[: 32 * batch_size]
-        shuffled = np.take_along_axis(queries[rows], order[rows], axis=1)
-        logits = np.concatenate(
-            [
-                forward(shuffled[start : start + batch_size])
-                for start in range(0, len(rows), batch_size)
-            ]
-        )
-        moved = logits - np.take_along_axis(expected[rows], order[rows][..., None], axis=1)
-        spread = max(spread, float(np.abs(moved[shuffled != PADDING]).max()))
-    return spread if math.isfinite(spread) else _LARGEST
-
-
 def _batches(queries: Letters) -> Iterable[Letters]:
     """Batches of `BATCH_SIZE` queries; the last one is filled up with empty queries."""
     for start in range(0, len(queries), BATCH_SIZE):
@@ -195,14 +178,15 @@ def _batches(queries: Letters) -> Iterable[Letters]:
 
 
 def _judge(
-    forward: Forward, queries: Letters
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    forward: Forward, queries: Letters, decode: Decode
+) -> tuple[Letters, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Answer, margin and excess over ln 5 at each position, (B, L) each.
 
     Where there is no letter the margin is as large and the excess as small as they get; where a
     logit is no number, the other way round.
     """
-    logits = forward(queries).astype(np.float64)  # (B, L, V)
+    single = forward(queries)  # (B, L, V)
+    logits = single.astype(np.float64)
     allowed = np.take_along_axis(logits, ALLOWED_VOWELS[queries].astype(np.intp), axis=-1)
     forbidden = np.where(IS_ALLOWED[queries], -np.inf, logits)
     margins = allowed.max(axis=-1) - forbidden.max(axis=-1)
@@ -213,7 +197,7 @@ def _judge(
     margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
     excess = np.nan_to_num(excess, nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST)
     return (
-        logits.argmax(axis=-1),
+        decode(queries, single),
         np.where(is_letter, margins, _LARGEST),
         np.where(is_letter, excess, -_LARGEST),
     )

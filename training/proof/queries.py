@@ -63,6 +63,15 @@ class Plan:
         return Workload(queries, with_anagrams=True)
 
 
+def random_queries(count: int, rng: np.random.Generator) -> Letters:
+    """Draw from all queries that exist, each as likely as any other: (N, L)."""
+    sizes = np.array([float(VOCABULARY_SIZE**n) for n in range(1, MAX_QUERY_LENGTH + 1)])
+    lengths = rng.choice(len(sizes), size=(count, 1), p=sizes / sizes.sum()) + 1
+    shape = (count, MAX_QUERY_LENGTH)
+    letters = rng.integers(VOCABULARY_SIZE, size=shape, dtype=np.int8)
+    return np.where(np.arange(MAX_QUERY_LENGTH) < lengths, letters, np.int8(PADDING))
+
+
 def multisets(length: int) -> Letters:
     """Every multiset of `length` letters as a row in ascending order, (N, length)."""
     rows = np.arange(VOCABULARY_SIZE, dtype=np.int8)[:, None]

@@ -3,9 +3,12 @@
 The work is cut into chunks. A chunk's findings depend on nothing but the weights and the chunk, and
 `merge` doesn't mind the order: so one process and several come to the same result, and a chunk that
 is done is done, whoever did it.
+
+It is NumPy's graph that is asked, unless the caller hands in another forward pass: no process here
+needs MLX.
 """
 
-import atexit
+import base64
 import hashlib
 import multiprocessing
 import os
@@ -18,19 +21,25 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from training.backend import BLAS, mx
+from training.architecture import Parameters
+from training.dataset import generate_queries
 from training.errors import ProofError, ProofStoppedError
-from training.model import build_model
-from training.proof.check import Findings, Proof, check, merge, rounding_spread
-from training.proof.queries import BATCH_SIZE, CHUNK_SIZE, Plan
-from training.trainer import forward_of
-from training.weights import Parameters, Weights
+from training.evaluation import Forward
+from training.graph import FusedMenny
+from training.proof.answers import AnswerTable, encode_answers, is_whole
+from training.proof.check import Findings, Proof, examine, merge
+from training.proof.queries import BATCH_SIZE, CHUNK_SIZE, Plan, Workload
+from training.settling import Settler
+from training.weights import Weights
+
+_FORMAT = 2  # of the lines that keep what was done
+_SPREAD_SIZES = [1] * 16 + [7] * 8 + [64, BATCH_SIZE]  # the batches that rounding is measured in
 
 
 class ChunkFindings(BaseModel):
@@ -40,7 +49,9 @@ class ChunkFindings(BaseModel):
 
     chunk: int
     findings: Findings
-    elapsed: float
+    codes: str | None = None
+    """What was answered, as base 64 of the answer table's codes; none for a forbidden answer."""
+    elapsed: float = 0.0
     """Seconds that the proof had been running, breaks left out."""
 
 
@@ -55,34 +66,45 @@ class ProofProgress:
     """Queries answered wrongly so far."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What comes of a proof."""
+
+    proof: Proof
+    table: AnswerTable | None = None
+    """All answers, where every query that exists was asked and the proof holds."""
+
+
 def prove(
     weights: Weights,
     plan: Plan,
     *,
     processes: int = 1,
+    forward: Forward | None = None,
     cache: Path | None = None,
     on_progress: Callable[[ProofProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Proof:
+) -> Outcome:
     """Check weights on the planned queries.
 
     Args:
         weights: What to check.
         plan: On which queries.
         processes: How many do it; 1 is this very one, more are children of it.
+        forward: What one process asks, in place of NumPy's graph: MLX's on a GPU, for instance.
         cache: The folder that keeps what was done, so that the next call goes on from there;
             what it has of this proof is removed when the proof is finished.
         on_progress: Called at the start and after each chunk.
         should_stop: Asked between chunks; when it says so, `ProofStoppedError` is raised.
 
-    Uses MLX on the calling thread, which should end with `mx.clear_streams()`.
-
     Raises:
         ProofStoppedError: `should_stop` said so; with a cache, no finished chunk is lost.
         ProofError: A worker process died, or the cache can't be used.
+        WeightsError: The model's answers are no numbers.
     """
     begin = time.perf_counter()
-    total = plan.workload().num_chunks
+    examiner = _Examiner(weights.parameters, plan, forward)
+    total = examiner.work.num_chunks
     with closing(_Finished(cache, weights.sha256, plan)) as finished:
         before = max((item.elapsed for item in finished.chunks.values()), default=0.0)
 
@@ -95,21 +117,30 @@ def prove(
 
         report()
         pending = [chunk for chunk in range(total) if chunk not in finished.chunks]
-        check_chunks = _check_in_children if min(processes, len(pending)) > 1 else _check_here
-        with closing(check_chunks(weights.parameters, plan, pending, processes)) as found:
-            for chunk in pending:
+        if min(processes, len(pending)) > 1 and forward is None:
+            examined = _examine_in_children(weights.parameters, plan, pending, processes)
+        else:
+            examined = (examiner(chunk) for chunk in pending)
+        with closing(examined):
+            for _ in pending:
                 if should_stop():
                     raise ProofStoppedError("stopped")
-                finished.add(ChunkFindings(chunk=chunk, findings=next(found), elapsed=elapsed()))
+                finished.add(next(examined).model_copy(update={"elapsed": elapsed()}))
                 report()
         proof = Proof(
             **merge(item.findings for item in finished.chunks.values()).model_dump(),
             sha256=weights.sha256,
-            rounding_spread=rounding_spread(forward_of(build_model(weights.parameters))),
+            rounding_spread=examiner.settler.spread,
             seconds=round(elapsed(), 1),
         )
+        codes = [finished.chunks[chunk].codes for chunk in range(total)]
         finished.remove()
-    return proof
+    return Outcome(proof, _table(weights, codes) if is_whole(plan) and proof.holds else None)
+
+
+def _table(weights: Weights, codes: Sequence[str | None]) -> AnswerTable:
+    data = b"".join(base64.b64decode(part or "") for part in codes)
+    return AnswerTable(np.frombuffer(data, dtype="<u2"), weights.sha256)
 
 
 class _Finished:
@@ -125,8 +156,7 @@ class _Finished:
         self._file: TextIO | None = None
         if cache is None:
             return
-        arithmetic = (version("mlx"), BLAS.name, str(mx.default_device()))
-        key = repr((sha256, plan, BATCH_SIZE, CHUNK_SIZE, arithmetic))
+        key = repr((sha256, plan, BATCH_SIZE, CHUNK_SIZE, np.__version__, _FORMAT))
         digest = hashlib.sha256(key.encode()).hexdigest()
         self._folder = cache / f"{sha256[:12]}-{digest[:16]}"
         try:
@@ -176,49 +206,54 @@ class _Finished:
 # --- the work -----------------------------------------------------------------------------------
 
 
-def _checker(parameters: Parameters, plan: Plan) -> Callable[[int], Findings]:
-    """The function that checks the chunk with a number; uses MLX on the calling thread."""
-    forward, work = forward_of(build_model(parameters)), plan.workload()
-    return lambda chunk: check(forward, work.chunk(chunk))
+class _Examiner:
+    """Checks the chunk with a number, and settles its answers."""
+
+    def __init__(self, parameters: Parameters, plan: Plan, forward: Forward | None = None) -> None:
+        self.work: Workload = plan.workload()
+        self._forward = forward or FusedMenny(parameters)
+        probes = generate_queries(1024, np.random.default_rng(0))
+        with np.errstate(all="ignore"):  # what overflows is refused
+            self.settler = Settler(parameters, self._forward, probes, _SPREAD_SIZES)
+
+    def __call__(self, chunk: int) -> ChunkFindings:
+        part = self.work.chunk(chunk)
+        findings, answers = examine(self._forward, part, self.settler.answers)
+        codes = encode_answers(part.queries, answers) if part.with_anagrams else None
+        text = None if codes is None else base64.b64encode(codes.astype("<u2").tobytes()).decode()
+        return ChunkFindings(chunk=chunk, findings=findings, codes=text)
 
 
-def _check_here(
-    parameters: Parameters, plan: Plan, pending: Sequence[int], _processes: int
-) -> Generator[Findings, None, None]:
-    yield from map(_checker(parameters, plan), pending)
-
-
-def _check_in_children(
+def _examine_in_children(
     parameters: Parameters, plan: Plan, pending: Sequence[int], processes: int
-) -> Generator[Findings, None, None]:
+) -> Generator[ChunkFindings, None, None]:
     pool = ProcessPoolExecutor(
         min(processes, len(pending)),
-        multiprocessing.get_context("spawn"),  # a fork would copy MLX's threads half-way
+        multiprocessing.get_context("spawn"),  # a fork would copy the threads of MLX half-way
         _become_worker,
         (dict(parameters), plan),
     )
     try:
-        yield from pool.map(_check_chunk, pending)
+        yield from pool.map(_examine_chunk, pending)
     except BrokenProcessPool:
         raise ProofError("a worker process died; run the same command again to go on") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_check_as_worker: Callable[[int], Findings]  # of a worker process, from its first moment on
+_examiner: _Examiner  # of a worker process, from its first moment on
 
 
 def _become_worker(parameters: Parameters, plan: Plan) -> None:
     """What a worker process does first: it lives as long as its parent, and no longer."""
-    global _check_as_worker
+    global _examiner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the parent decides
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    atexit.register(mx.clear_streams)  # or MLX aborts at exit
-    _check_as_worker = _checker(parameters, plan)
+    _examiner = _Examiner(parameters, plan)
 
 
-def _check_chunk(chunk: int) -> Findings:
-    return _check_as_worker(chunk)
+def _examine_chunk(chunk: int) -> ChunkFindings:
+    return _examiner(chunk)
 
 
 def _end_with_parent() -> None:

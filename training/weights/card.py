@@ -50,6 +50,7 @@ class ModelCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=package_versions)
     sha256: str = Field("", description="of the .npz file")
     proof: Proof | None = Field(None, description="what `menny verify` found, if it was run")
+    answers: str | None = Field(None, description="SHA-256 of the answer table that it left")
 
     def proves(self, version: str) -> bool:
         """Whether the weights of this version (or SHA-256) are proven to keep the rule."""

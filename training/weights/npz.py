@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ SHIPPED_WEIGHTS = _SHIPPED / "menny_model_weights.npz"
 MAX_FILE_SIZE = 16 * 2**20
 """Bytes; Menny's own file has 2 MiB."""
 
+Kind = tuple[tuple[int, ...], np.dtype[Any]]
+"""The shape and dtype that an array must have."""
+
+_FLOAT32 = np.dtype(np.float32)
 _HEADER_ALLOWANCE = 4096  # bytes of an .npy member that are not data
 _MAX_HEADER = 1024  # characters; NumPy's own has 118, and nested ones use up the stack
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # what numpy.savez* writes
@@ -80,17 +85,18 @@ def save_weights(path: Path, parameters: Parameters, card: ModelCard) -> ModelCa
     return card
 
 
-def record_proof(path: Path, proof: Proof) -> ModelCard:
-    """Put a proof into the card of the weights file that it is about; returns the new card.
+def record_proof(path: Path, proof: Proof, answers: str | None = None) -> ModelCard:
+    """Put a proof, and the SHA-256 of its answer table, into the card of the weights it is about.
 
-    Raises `WeightsError` if there is no card, or the file is no longer the one that was checked.
+    Returns the new card. Raises `WeightsError` if there is none, or the file is no longer the one
+    that was checked.
     """
     weights = load_weights(path)
     if weights.card is None:
         raise WeightsError(f"{path} has no model card that could keep the result")
     if weights.sha256 != proof.sha256:
         raise WeightsError(f"{path} has changed since it was checked: the result is not about it")
-    card = weights.card.model_copy(update={"proof": proof})
+    card = weights.card.model_copy(update={"proof": proof, "answers": answers})
     try:
         write_atomically(card_path(path), [_encoded(card)])
     except OSError as error:
@@ -111,19 +117,22 @@ def load_weights(path: Path) -> Weights:
             f"{path}: the file's SHA-256 is {sha256[:12]}..., but its card {card_path(path).name} "
             f"says {card.sha256[:12]}...: one of the two is damaged or belongs to other weights"
         )
-    return Weights(_parse(data, path), sha256, card)
+    expected = {name: (shape, _FLOAT32) for name, shape in parameter_shapes().items()}
+    return Weights(parse_npz(data, path, expected), sha256, card)
 
 
-def _parse(data: bytes, path: Path) -> Parameters:
-    """The arrays of an `.npz`, each checked for name, shape, dtype and finite values."""
-    shapes = parameter_shapes()
+def parse_npz(data: bytes, path: Path, expected: Mapping[str, Kind]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an `.npz`, each checked for name, shape, dtype and finite values.
+
+    Raises `WeightsError` that names `path`, and the array that is not as `expected`.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             names = [member.filename.removesuffix(".npy") for member in members]
-            _check_names(names, set(shapes), path)
+            _check_names(names, set(expected), path)
             return {
-                name: _parse_array(archive, member, shapes[name], f"{path}, array {name}")
+                name: _parse_array(archive, member, expected[name], f"{path}, array {name}")
                 for name, member in zip(names, members, strict=True)
             }
     except WeightsError:
@@ -145,10 +154,11 @@ def _check_names(names: list[str], expected: set[str], path: Path) -> None:
 
 
 def _parse_array(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: tuple[int, ...], what: str
-) -> npt.NDArray[np.float32]:
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, expected: Kind, what: str
+) -> npt.NDArray[Any]:
     """One `.npy` member; nothing is allocated on the word of its header."""
-    num_bytes = 4 * math.prod(shape)
+    shape, expected_dtype = expected
+    num_bytes = expected_dtype.itemsize * math.prod(shape)
     max_size = num_bytes + _HEADER_ALLOWANCE
     if member.compress_type not in _COMPRESSIONS:
         raise WeightsError(
@@ -166,15 +176,15 @@ def _parse_array(
         raise WeightsError(f"{what}: damaged: {words_of(error)}") from error
     if dtype.hasobject:
         raise WeightsError(f"{what}: has pickled objects, which are never loaded")
-    if dtype != np.float32:
-        raise WeightsError(f"{what}: dtype {dtype} instead of float32")
+    if dtype != expected_dtype:
+        raise WeightsError(f"{what}: dtype {dtype} instead of {expected_dtype}")
     if actual_shape != shape:
         raise WeightsError(f"{what}: shape {actual_shape} instead of {shape}")
     values = file.read()
     if len(values) != num_bytes:
         raise WeightsError(f"{what}: {len(values):,} bytes of data instead of {num_bytes:,}")
-    array = np.frombuffer(values, dtype=dtype).astype(np.float32)
-    if not np.isfinite(array).all():
+    array = np.frombuffer(values, dtype=dtype).copy()
+    if dtype.kind == "f" and not np.isfinite(array).all():
         raise WeightsError(f"{what}: has values that are not finite (NaN or infinity)")
     return array.reshape(shape, order="F" if is_fortran else "C")
 

@@ -1,0 +1,152 @@
+"""The answer table: ranks, codes, what is refused, and what each of two checks shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.commands.table import ask_again, check_table_of
+from training.errors import ProofError, WeightsError
+from training.proof.answers import (
+    NUM_MULTISETS,
+    AnswerTable,
+    check_table,
+    encode_answers,
+    load_table,
+    ranks,
+    save_table,
+    table_path,
+)
+from training.proof.queries import Plan, random_queries
+from training.vocabulary import ALPHABET, decode_batch, encode_batch
+from training.weights import SHIPPED_WEIGHTS, load_weights
+
+SHA256 = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def random_table() -> AnswerTable:
+    """Allowed answers, drawn at random: equal letters of a multiset may differ."""
+    rng = np.random.default_rng(0)
+    sizes = [52, 1378, 24804, 341055, 3819816]
+    codes = [rng.integers(5**length, size=size) for length, size in enumerate(sizes, start=1)]
+    return AnswerTable(np.concatenate(codes).astype(np.uint16), SHA256)
+
+
+def test_every_multiset_has_its_place() -> None:
+    queries = Plan().workload().queries
+    assert len(queries) == NUM_MULTISETS
+    assert (ranks(queries) == np.arange(NUM_MULTISETS)).all()
+
+
+def test_what_is_encoded_is_looked_up_in_any_order_of_the_letters() -> None:
+    queries = Plan(max_length=3).workload().queries
+    rng = np.random.default_rng(1)
+    vowels = {
+        letter: rng.choice(list("AEIOU" if letter.islower() else "aeiou")) for letter in ALPHABET
+    }
+    texts = ["".join(vowels[letter] for letter in text) for text in decode_batch(queries)]
+    answers = encode_batch(texts)
+    codes = np.zeros(NUM_MULTISETS, dtype=np.uint16)
+    found = encode_answers(queries, answers)
+    assert found is not None
+    codes[: len(found)] = found
+    table = AnswerTable(codes, SHA256)
+    for text in ("a", "Z", "ba", "MeM", "MMe", "zZa", "aaa"):
+        expected = "".join(vowels[letter] for letter in text)
+        assert table.answer(text) == expected
+        assert decode_batch(table.answers(encode_batch([text]))) == [expected]
+
+
+def test_a_forbidden_answer_has_no_code() -> None:
+    assert encode_answers(encode_batch(["ab"]), encode_batch(["AE"])) is not None
+    assert encode_answers(encode_batch(["ab"]), encode_batch(["Ae"])) is None
+
+
+def test_one_query_and_many_at_once_are_looked_up_alike(random_table: AnswerTable) -> None:
+    # Of distinct letters, for the codes are drawn at random.
+    queries = random_queries(3_000, np.random.default_rng(2))
+    texts = [text for text in decode_batch(queries) if len(set(text)) == len(text)]
+    at_once = decode_batch(random_table.answers(encode_batch(texts)))
+    assert [random_table.answer(text) for text in texts] == at_once
+
+
+def test_a_table_reads_back_as_it_was_written(random_table: AnswerTable, tmp_path: Path) -> None:
+    path = tmp_path / "menny_answers.npz"
+    save_table(path, random_table)
+    table = load_table(path, SHA256)
+    assert (table.codes == random_table.codes).all()
+    with pytest.raises(WeightsError, match="two equal letters of 2 differently"):
+        check_table(table)
+
+
+def test_the_table_is_named_after_its_weights() -> None:
+    assert table_path(Path("a/menny_model_weights.npz")) == Path("a/menny_model_answers.npz")
+    assert table_path(Path("a/other.npz")) == Path("a/other_answers.npz")
+
+
+def write(path: Path, **changes: object) -> None:
+    save_table(path, AnswerTable(np.zeros(NUM_MULTISETS, dtype=np.uint16), SHA256))
+    with np.load(path) as arrays:
+        content = dict(arrays) | changes
+    np.savez_compressed(
+        path, **{name: value for name, value in content.items() if value is not None}
+    )
+
+
+ZEROS = np.zeros(NUM_MULTISETS, dtype=np.uint16)
+OUT_OF_RANGE = ZEROS.copy()
+OUT_OF_RANGE[51] = 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": np.array([2], dtype=np.uint16)}, "has format 2; this Menny knows 1"),
+        ({"rule": np.zeros(32, dtype=np.uint8)}, "another rule"),
+        ({"weights": np.zeros(32, dtype=np.uint8)}, "answer table of weights 000000000000, not of"),
+        ({"codes": OUT_OF_RANGE}, "stands for no answer to 1 letters"),
+        ({"codes": ZEROS[:-1]}, "shape"),
+        ({"codes": ZEROS.astype(np.int16)}, "dtype int16"),
+        ({"codes": None}, "array codes is missing"),
+        ({"more": ZEROS[:1]}, "none of Menny's"),
+    ],
+    ids=["format", "rule", "weights", "code", "short", "dtype", "missing", "more"],
+)
+def test_a_table_that_is_not_right_is_refused_with_what_is_wrong(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "menny_answers.npz"
+    write(path, **changes)
+    with pytest.raises(WeightsError, match=reason) as caught:
+        load_table(path, SHA256)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_or_missing_table_or_one_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "menny_answers.npz"
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_table(path, SHA256)
+    write(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="or is damaged"):
+        load_table(path, SHA256)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WeightsError, match="not a regular file"):
+        load_table(path, SHA256)
+
+
+def test_a_table_of_nothing_but_zeros_keeps_the_rule_and_is_not_the_models(tmp_path: Path) -> None:
+    """Two checks that show two things, never mixed up."""
+    shipped = load_weights(SHIPPED_WEIGHTS)
+    path = tmp_path / "menny_weights.npz"
+    save_table(table_path(path), AnswerTable(ZEROS, shipped.sha256))
+    assert "Whether the model answers so was not asked" in check_table_of(path, shipped)
+    with pytest.raises(ProofError, match="it is not the model's"):
+        ask_again(path, shipped, 100)
+
+
+def test_random_queries_are_mostly_long_for_most_queries_are() -> None:
+    queries = random_queries(2_000, np.random.default_rng(3))
+    assert 0.96 < (queries[:, 4] != -1).mean() < 1
