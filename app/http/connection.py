@@ -4,63 +4,28 @@ uvicorn limits how long a connection idles between two requests, and nothing els
 that owes bytes, or leaves ours untaken, has a deadline; a sweep over all connections, twice a
 second, enforces it, so that a request costs no timer.
 
-This relies on methods and fields of uvicorn's class that are not its public interface: the parser's
-callbacks, `cycle`, `pipeline`, `flow`, `_start_asgi_task` and `on_response_complete`. Hence
-`uvicorn` is pinned to the versions that were read (pyproject.toml).
+This relies on what is not uvicorn's public interface: the parser's callbacks, `cycle`, `pipeline`,
+`flow`, `_start_asgi_task`, `on_response_complete`. So it is pinned, see tests/http/test_uvicorn.py.
 """
 
 import asyncio
-import logging
-import secrets
-from collections import deque
-from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.http.edge import add_security_headers, too_large
-from app.http.problems import problem
-from app.settings import Settings
-
-logger = logging.getLogger(__name__)
+from app.http.edge import too_large
+from app.http.room import make_room
+from app.http.wire import ClosingTransport, Limits, OneAtATime, refusal_of, take_authority
 
 LINGER_S = 1.0
 """How long a client that was refused while it was sending has for taking the answer."""
 MAX_DRAINED_BYTES = 32 * 2**20
 """How much it may still send meanwhile, which is thrown away."""
-SLOW_AFTER_S = 1.0
-"""A client that has been waited for this long can be closed to make room."""
-SILENT_AFTER_S = 0.1
-"""The same for one that has not sent a byte yet."""
-_NEEDED = (2, 0.0)
-"""The worth of a connection that is not closed to make room."""
 _CHUNK_OVERHEAD = 8
 """Bytes on the wire for a byte of the body: chunks of one byte each."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one client may have."""
-
-    max_connections: int
-    max_header_bytes: int
-    max_body_bytes: int
-    header_timeout_s: float
-    body_timeout_s: float
-    write_timeout_s: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Those of the settings."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
 
 class _ReadState(Enum):
@@ -75,29 +40,27 @@ class LimitedProtocol(HttpToolsProtocol):
     """A connection whose client can neither hold it for ever nor make it take any amount.
 
     Requests are parsed as they come and answered one after the other: `cycle` is the one that was
-    parsed last, `_answered` the one whose turn it is, and those between are in `pipeline`.
+    parsed last, `answered` the one whose turn it is, and those between are in `pipeline`.
     """
 
     limits: Limits
+    unsent_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, if there is room."""
         super().connection_made(transport)
         self._real = transport
-        # uvicorn closes what it has answered. Where the client is still sending, the kernel would
-        # then reset the connection, and the client might lose the answer: see close().
-        self.transport = cast("asyncio.Transport", _Closing(transport, self))
-        self.flow = _OneAtATime(transport, self.pipeline)
+        self.transport = cast("Any", ClosingTransport(transport, self.is_closing, self.close))
+        self.flow = OneAtATime(transport, self.pipeline)
         self._reads = _ReadState.HEADERS
-        self._since = self.loop.time()
-        self._unsent_since: float | None = None
+        self.since = self.loop.time()
         self._lingers = False
-        self._answered: RequestResponseCycle | None = None
+        self.answered: RequestResponseCycle | None = None
         self._refusal: bytes | None = None  # for when all before it are answered
-        self._pending = 0  # bytes of a request that is not complete, as far as that is known
+        self.pending = 0  # bytes of a request that is not complete, as far as that is known
         self._drained = 0
         if len(self.connections) > self.limits.max_connections:
-            self._make_room()
+            make_room(self, cast("set[LimitedProtocol]", self.connections))
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
@@ -107,44 +70,40 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._drained > MAX_DRAINED_BYTES:
                 self._real.abort()
             return
-        self._pending += len(data)
+        self.pending += len(data)
         self._is_all_pending = True
         try:
             self._parse(data)
         except httptools.HttpParserUpgrade:  # CONNECT: what follows is for somebody else
             self.cycle.keep_alive = False
-        except _TooLargeError as error:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error))
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _TooLargeError):
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error.__context__))
+                self._refuse_headers()
             else:
-                self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
+                self.refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
         else:
-            if not self._is_all_pending:  # where among these bytes the last one began, nobody says
-                self._pending = 0
             self._check_size()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self._reads = _ReadState.HEADERS
-        self._since = self.loop.time()
+        self.since = self.loop.time()
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""
         if self._wants_upgrade:
             return
-        if self._pending > self.limits.max_header_bytes:  # otherwise they can't be too large
+        if self.pending > self.limits.max_header_bytes:  # otherwise they can't be too large
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.max_header_bytes:
-                raise self._headers_too_large()
+                raise _TooLargeError
         if not self.url.startswith(b"/"):
-            self._take_authority()
+            take_authority(self.url, self.headers)
         super().on_headers_complete()
         self.headers = []  # what comes after the body is no header (RFC 9110, 6.5.1)
         self._reads = _ReadState.BODY
-        self._since = self.loop.time()
+        self.since = self.loop.time()
 
     def on_message_complete(self) -> None:
         """Its body is there as well."""
@@ -156,15 +115,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A request's turn has come; called by uvicorn."""
-        self._answered = cycle
-        self._since = self.loop.time()  # its body could not come before
+        self.answered = cycle
+        self.since = self.loop.time()  # its body could not come before
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """The request whose turn it was is answered; called by uvicorn."""
-        cycle = self._answered
+        cycle = self.answered
         super().on_response_complete()
-        if self.transport.is_closing() or self._answered is not cycle:
+        if self.transport.is_closing() or self.answered is not cycle:
             return
         if self._refusal:
             self._unset_keepalive_if_required()
@@ -175,7 +134,7 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             if self._reads is _ReadState.NOTHING:
                 self._reads = _ReadState.HEADERS
-            self._since = self.loop.time()
+            self.since = self.loop.time()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more; whether it may still take answers.
@@ -191,31 +150,31 @@ class LimitedProtocol(HttpToolsProtocol):
             self._forget_last()
         self.cycle.keep_alive = False
         self._reads = _ReadState.NOTHING
-        cast("RequestResponseCycle", self._answered).message_event.set()
+        cast("RequestResponseCycle", self.answered).message_event.set()
         return True
 
     def enforce_deadlines(self, now: float) -> None:
         """Close the connection if its client has taken too long for anything."""
         if self._real.get_write_buffer_size() == 0:
-            self._unsent_since = None
-        elif self._unsent_since is None:
-            self._unsent_since = now
-        elif now - self._unsent_since > self.limits.write_timeout_s:
+            self.unsent_since = None
+        elif self.unsent_since is None:
+            self.unsent_since = now
+        elif now - self.unsent_since > self.limits.write_timeout_s:
             self._real.abort()
             return
-        waited = now - self._since
+        waited = now - self.since
         if self._lingers:
             if waited > LINGER_S:
                 self._real.abort()
-        elif self._is_body_awaited:
+        elif self.is_body_awaited:
             if waited > self.limits.body_timeout_s:
-                self._refuse(
+                self.refuse(
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"the body did not arrive within {self.limits.body_timeout_s:g} seconds",
                 )
-        elif self._is_idle and waited > self.limits.header_timeout_s:
-            if self._pending:
-                self._refuse(
+        elif self.is_idle and waited > self.limits.header_timeout_s:
+            if self.pending:
+                self.refuse(
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"the headers did not arrive within {self.limits.header_timeout_s:g} seconds",
                 )
@@ -254,81 +213,48 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        return self._answered is not None and not self._answered.response_complete
+        return self.answered is not None and not self.answered.response_complete
 
     @property
-    def _is_idle(self) -> bool:
+    def is_idle(self) -> bool:
+        """Whether the client's next request has yet to come."""
         return self._reads is _ReadState.HEADERS and not self._is_answering
 
     @property
-    def _is_body_awaited(self) -> bool:
-        return self._reads is _ReadState.BODY and self._answered is self.cycle
+    def is_body_awaited(self) -> bool:
+        """Whether the request whose turn it is lacks a part of its body."""
+        return self._reads is _ReadState.BODY and self.answered is self.cycle
 
     def _check_size(self) -> None:
         limits = self.limits
+        if not self._is_all_pending:  # where among these bytes the last one began, nobody says
+            self.pending = 0
         if self._reads is _ReadState.HEADERS:
-            if self._pending > limits.max_header_bytes:
-                self._refuse(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(self._headers_too_large())
-                )
-        elif self._pending > limits.max_header_bytes + _CHUNK_OVERHEAD * limits.max_body_bytes:
+            if self.pending > limits.max_header_bytes:
+                self._refuse_headers()
+        elif self.pending > limits.max_header_bytes + _CHUNK_OVERHEAD * limits.max_body_bytes:
             # The application counts bodies; this is about chunks' extensions and trailers.
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large(limits.max_body_bytes))
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large(limits.max_body_bytes))
 
-    def _headers_too_large(self) -> "_TooLargeError":
-        return _TooLargeError(
-            f"the request's headers have more than {self.limits.max_header_bytes:,} bytes"
+    def _refuse_headers(self) -> None:
+        self.refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the request's headers have more than {self.limits.max_header_bytes:,} bytes",
         )
 
-    def _take_authority(self) -> None:
-        """A request line with a whole URL: its host counts, not the header (RFC 9112, 3.2.2)."""
-        parsed = httptools.parse_url(self.url)
-        if parsed.host:
-            host = parsed.host if b":" not in parsed.host else b"[%b]" % parsed.host
-            authority = host if parsed.port is None else b"%b:%d" % (host, parsed.port)
-            self.headers[:] = [pair for pair in self.headers if pair[0] != b"host"]
-            self.headers.append((b"host", authority))
-
-    def _make_room(self) -> None:
-        """Close the connection that can be missed best, or refuse this one."""
-        now = self.loop.time()
-        others = cast("set[LimitedProtocol]", self.connections) - {self}
-        spare = min(others, key=lambda other: other._worth(now), default=None)
-        if spare is not None and spare._worth(now) < _NEEDED:
-            spare._drop()
-        elif len(self.connections) > 2 * self.limits.max_connections:
-            self._real.abort()
-        else:
-            self._refuse(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "there are too many connections; try again in a second",
-                {"Retry-After": "1"},
-            )
-
-    def _worth(self, now: float) -> tuple[int, float]:
-        """The least is closed first: whose client doesn't read, then who was waited for longest."""
-        if self._unsent_since is not None and now - self._unsent_since >= SLOW_AFTER_S:
-            return 0, self._unsent_since
-        if not (self._is_idle or self._is_body_awaited):
-            return _NEEDED
-        if self._pending or self._reads is _ReadState.BODY:
-            patience = SLOW_AFTER_S
-        else:  # between two requests it may be closed at any time
-            patience = 0 if self._answered else SILENT_AFTER_S
-        return (1, self._since) if now - self._since >= patience else _NEEDED
-
-    def _drop(self) -> None:
-        if self._is_idle and self._real.get_write_buffer_size() == 0:
+    def drop(self) -> None:
+        """Close without an answer, to make room."""
+        if self.is_idle and self._real.get_write_buffer_size() == 0:
             self._real.close()
         else:
             self._real.abort()
         self.connections.discard(self)
 
-    def _refuse(
+    def refuse(
         self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None
     ) -> None:
         """Answer without the application, after the requests before this one, and close."""
-        refusal = self._refusal_of(status, detail, headers)
+        refusal = refusal_of(status, detail, headers, self.server_state.default_headers)
         if self._is_answering:
             if self.pipeline or not self.cycle.more_body:
                 if self.cycle.more_body:
@@ -347,21 +273,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _forget_last(self) -> None:
         """Leave out the request whose body will not come, while others are being answered."""
         self.pipeline.popleft()
-        self.cycle = self.pipeline[0][0] if self.pipeline else cast("Any", self._answered)
-
-    def _refusal_of(self, status: HTTPStatus, detail: str, headers: dict[str, str] | None) -> bytes:
-        name = secrets.token_hex(8)
-        logger.debug("%d %s [%s]", status, detail, name)
-        answer = problem(status, detail, headers=headers, name=name)
-        raw = [
-            *self.server_state.default_headers,
-            *answer.raw_headers,
-            (b"x-request-id", name.encode()),
-            (b"connection", b"close"),
-        ]
-        add_security_headers(raw)
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in raw)
-        return STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body)
+        self.cycle = self.pipeline[0][0] if self.pipeline else cast("Any", self.answered)
 
     def is_closing(self) -> bool:
         """Whether nothing more is to be written."""
@@ -375,37 +287,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._real.close()
             return
         self._lingers = True
-        self._since = self.loop.time()
+        self.since = self.loop.time()
         self._real.resume_reading()
         self._real.write_eof()
-
-
-class _Closing:
-    """A transport that is closed in another way; uvicorn needs no more of it than this."""
-
-    def __init__(self, transport: asyncio.Transport, connection: LimitedProtocol) -> None:
-        self._transport = transport
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = connection.is_closing
-        self.close = connection.close
-
-    def write(self, data: bytes) -> None:
-        """Nobody is there to read what is written after the end."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-
-class _OneAtATime(FlowControl):
-    """Reads no more while requests wait for their turn: what is queued stays bounded."""
-
-    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        """Called by uvicorn when an answer is complete, and when the application wants a body."""
-        if not self._pipeline:
-            super().resume_reading()
 
 
 class _TooLargeError(Exception):

@@ -141,6 +141,8 @@ class Edge:
                 receive = self._limited(receive)
             if b"range" in headers:  # no file here is worth resuming (RFC 9110, 14.2)
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
+            if scope["method"] == "HEAD":  # as GET, whose body the server leaves out
+                scope = {**scope, "method": "GET"}
             await self._app(scope, receive, send_with_headers)
         finally:
             self._account(scope, status, time.perf_counter() - began)

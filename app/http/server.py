@@ -11,8 +11,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.http.connection import LimitedProtocol, Limits, limited_protocol
+from app.http.connection import LimitedProtocol, limited_protocol
 from app.http.lifecycle import Lifecycle
+from app.http.wire import Limits
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ LARGE = (
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    with serving(max_connections=LIMIT) as running:
+    with serving(max_connections=LIMIT, header_timeout_s=60) as running:
         yield running
 
 
@@ -83,7 +83,13 @@ def test_those_that_do_not_read_make_room_before_those_that_are_slow_to_send(
     deaf = [stack.enter_context(Connection(wire, receive_buffer=4096)) for _ in range(LIMIT // 2)]
     for connection in deaf:
         connection.send(LARGE * 50)
-    time.sleep(2)  # all have had their chance
+    wire.wait_until(
+        lambda: (
+            sum(c.unsent_since is not None for c in list(wire.server.server_state.connections))
+            == 10
+        )
+    )
+    time.sleep(1.2)  # all have had their chance
     for _ in range(len(deaf)):
         assert asked(stack.enter_context(Connection(wire))) == 200
     assert not any(map(has_ended, slow))

@@ -10,8 +10,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
 from app.http.server import Server, build_server
@@ -19,6 +21,7 @@ from app.inference.decoding import Prompt
 from app.inference.model import Answer, ModelInfo
 from app.main import create_app
 from app.settings import Settings
+from tests.in_process import InProcess
 
 VERSION = "0123456789ab"
 
@@ -64,6 +67,13 @@ def stubbed_app(settings: Settings | None = None) -> FastAPI:
     app.state.retraining = StubRetraining()
     app.state.started = 0.0
     return app
+
+
+@contextmanager
+def stubbed(**settings: Any) -> Iterator[InProcess]:
+    """The same without a socket: for what is decided by a request's headers and body."""
+    with start_blocking_portal() as portal:
+        yield InProcess(stubbed_app(Settings(**settings)), portal)
 
 
 class Wire:
