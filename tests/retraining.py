@@ -20,7 +20,11 @@ LONG = {"num_samples": 2000, "num_epochs": 1000, "batch_size": 200}
 
 
 def retrainable_service(
-    state: Path, *, before_exec: Callable[[], object] | None = None, **environment: str
+    state: Path,
+    *,
+    before_exec: Callable[[], object] | None = None,
+    cwd: Path | None = None,
+    **environment: str,
 ) -> AbstractContextManager[Service]:
     """A service whose gate measures on few queries, so that tests are quick."""
     settings = {
@@ -28,7 +32,7 @@ def retrainable_service(
         "MENNY_ADMIN_TOKEN": TOKEN,
         "MENNY_GATE_QUERIES": "100",
     }
-    return running_service(before_exec=before_exec, **(settings | environment))
+    return running_service(before_exec=before_exec, cwd=cwd, **(settings | environment))
 
 
 @contextmanager

@@ -67,7 +67,10 @@ class Service:
 
 @contextmanager
 def running_service(
-    *arguments: str, before_exec: Callable[[], object] | None = None, **environment: str | Path
+    *arguments: str,
+    before_exec: Callable[[], object] | None = None,
+    cwd: Path | None = None,
+    **environment: str | Path,
 ) -> Iterator[Service]:
     """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end.
 
@@ -77,13 +80,14 @@ def running_service(
     with (
         tempfile.TemporaryDirectory(prefix="menny-state-") as own_state,
         subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve", "--port", "0", *arguments],
+            [sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0", *arguments],
             env=clean_environment()
             | {"MENNY_STATE_DIR": own_state}
             | {name: str(value) for name, value in environment.items()},
             stderr=subprocess.PIPE,
             text=True,
             preexec_fn=before_exec,
+            cwd=cwd,
         ) as process,
     ):
         try:

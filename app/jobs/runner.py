@@ -40,9 +40,9 @@ class Child:
     where the service was started: paths in its task are absolute.
     """
 
-    def __init__(self, name: str, task: str) -> None:
+    def __init__(self, name: str, task: TrainingTask | MeasuringTask) -> None:
+        self.task = task
         self._name = name
-        self._command = [sys.executable, "-P", "-m", "training.child", task]
         self._last_words = b""
 
     def __enter__(self) -> Self:
@@ -50,7 +50,7 @@ class Child:
             # A process group of its own: Ctrl-C in the terminal is for this process alone. No
             # session of its own: Linux may weigh priorities within a session only (sched(7)).
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                self._command,
+                [sys.executable, "-P", "-m", "training.child", self.task.model_dump_json()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -147,7 +147,7 @@ class Children:
             num_fresh_queries=_CHILDS_OWN_QUERIES,
             device=self._device,
         )
-        return Child("the training process", task.model_dump_json())
+        return Child("the training process", task)
 
     def measure(self, weights: list[Path], num_queries: int, not_of: TrainingConfig) -> Child:
         """Measure files on the same fresh queries, none of which a run of `not_of` trains on."""
@@ -158,7 +158,7 @@ class Children:
             not_of=not_of,
             device=self._device,
         )
-        return Child("the measuring process", task.model_dump_json())
+        return Child("the measuring process", task)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -150,10 +150,10 @@ def wait_forever(in_phase: str) -> Callable[[str, Check], None]:
 class Home:
     """A state directory and what works on it."""
 
-    def __init__(self, state: Path, **settings: Any) -> None:
+    def __init__(self, state: Path, children: Any = None, **settings: Any) -> None:
         self.state = state
         self.engine = ScriptedEngine()
-        self.children = ScriptedChildren()
+        self.children = children or ScriptedChildren()
         self.registry = CollectorRegistry()
         self.settings = Settings(**{"state_dir": state, "gate_queries": 100} | settings)
         self.retraining = Retraining(
@@ -183,8 +183,9 @@ class Home:
             time.sleep(0.01)
         return job
 
-    def run_job(self, seed: int = 1, promote: str = "never") -> Job:
-        return self.wait_for(self.start_job(seed, promote), lambda job: job.state.has_ended)
+    def run_job(self, seed: int = 1, promote: str = "never", num_epochs: int = 1) -> Job:
+        job_id = self.start_job(seed, promote, num_epochs)
+        return self.wait_for(job_id, lambda job: job.state.has_ended)
 
     def make(self, seed: int = 1, promote: str = "never") -> str:
         job = self.run_job(seed, promote)
