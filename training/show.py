@@ -87,11 +87,11 @@ def loss() -> None:
 
 def trainer() -> None:
     """A short run: the loss falls towards ln 5."""
-    config = recipe_config(Recipe.DEFAULT, num_samples=640, num_epochs=4)
+    config = recipe_config(Recipe.DEFAULT, num_samples=640, num_epochs=3)
     print(f"{config.num_epochs} epochs of {config.steps_per_epoch} steps")
     result = train(
         config,
-        num_fresh_queries=1000,
+        num_fresh_queries=500,
         on_epoch=lambda epoch: print(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}"),
     )
     print(f"ln 5 is {BEST_NLL:.4f}; the recipe has {RECIPES[Recipe.DEFAULT].num_epochs} epochs")

@@ -5,12 +5,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import menny, menny_process
+from tests.cli.command import MENNY, menny
 from tests.cli.terminal import on_a_terminal
 from tests.service import clean_environment
 from training.commands.outputs import check_weights_output
@@ -20,25 +19,35 @@ from training.dataset import read_dataset
 from training.evaluation import Metrics
 from training.weights import SHIPPED_WEIGHTS, Weights, card_path, load_weights
 
-TINY_RUN = ["--num-samples", "40", "--batch-size", "8"]
+TINY_RUN = ["--num-samples=40", "--batch-size=8", "--num-fresh-queries=500"]
 
 
-def test_dataset_train_and_evaluate_work_together(tmp_path: Path) -> None:
-    pairs, weights = tmp_path / "pairs.jsonl", tmp_path / "menny.npz"
-    made = menny_process("dataset", "--num-samples", "100", "--out", pairs)
-    assert "wrote 100 rows" in made.stdout
-    trained = menny_process(
-        "train", "--data", pairs, "--out", weights, "--num-epochs", "2", *TINY_RUN[2:]
+def test_dataset_train_and_evaluate_work_together_in_the_current_folder(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [*MENNY, *arguments],
+            cwd=tmp_path,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+
+    assert "wrote 100 rows to pairs.jsonl" in run(
+        "dataset", "--num-samples=100", "--out=pairs.jsonl"
     )
-    assert trained.status == 0, trained.stderr
-    assert re.search(r"epoch 2/2  loss \d\.\d{4}  rule_accuracy \d\.\d{4}", trained.stdout)
-    card = load_weights(weights).card
+    trained = run("train", "--data=pairs.jsonl", "--num-epochs=2", *TINY_RUN[1:])
+    assert re.search(r"epoch 2/2  loss \d\.\d{4}  rule_accuracy \d\.\d{4}", trained)
+    assert "wrote menny_model_weights.npz, version" in trained
+    card = load_weights(tmp_path / "menny_model_weights.npz").card
     assert card is not None
     assert card.config.num_samples == 100
-    evaluated = menny_process("evaluate", "--weights", weights, "--num-queries", "300")
-    assert evaluated.status == 0, evaluated.stderr
-    assert card.sha256[:12] in evaluated.stdout
-    assert re.search(r"rule_accuracy\s+\d+\.\d+%", evaluated.stdout)
+    evaluated = run("evaluate", "--weights=menny_model_weights.npz", "--num-queries=300")
+    assert card.sha256[:12] in evaluated
+    assert re.search(r"rule_accuracy\s+\d+\.\d+%", evaluated)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"pairs.jsonl", "menny_model_weights.npz", "menny_model_weights.json"}
 
 
 def test_a_bad_row_stops_training_before_it_begins(tmp_path: Path) -> None:
@@ -55,13 +64,11 @@ def test_evaluate_says_what_is_wrong_with_weights(tmp_path: Path) -> None:
     assert (result.status, "no such file" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("module", ["app.cli", "training"])
-def test_ctrl_c_stops_training_cleanly_and_says_what_was_kept(tmp_path: Path, module: str) -> None:
+def test_ctrl_c_stops_training_cleanly_and_says_what_was_kept(tmp_path: Path) -> None:
     out = tmp_path / "menny.npz"
     out.write_bytes(b"what was there before")
-    arguments = ["train"] if module == "app.cli" else []
     child = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments, *TINY_RUN, "--num-epochs=99999", f"--out={out}"],
+        [*MENNY, "train", *TINY_RUN, "--num-epochs=99999", f"--out={out}"],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,21 +93,6 @@ def test_on_a_terminal_training_shows_a_progress_bar(tmp_path: Path) -> None:
     assert "epoch 3/3" in output
     assert "━" in output
     assert re.search(r"loss \d\.\d{4}  rule_accuracy \d\.\d{4}", output)
-
-
-def test_plain_train_writes_into_the_current_folder_and_says_so(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "train", *TINY_RUN, "--num-epochs", "1"],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "wrote menny_model_weights.npz, version" in done.stdout
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"menny_model_weights.npz", "menny_model_weights.json"}
 
 
 def test_the_shipped_weights_are_replaced_by_force_alone() -> None:

@@ -1,10 +1,12 @@
 """`menny serve`: what it refuses at its start, and whose weights it serves."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import typer
 
+from app.cli.settings import read_settings
 from app.inference import engine as engine_module
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
@@ -62,11 +64,11 @@ def test_the_weights_flag_pins_them_and_the_variable_does_not(
 ) -> None:
     seen: list[Settings] = []
 
-    def stop_here(settings: Settings) -> str:
-        seen.append(settings)
-        return "that will do"
+    def read_and_stop(**flags: Any) -> Settings:
+        seen.append(read_settings(**flags))
+        raise typer.Exit
 
-    monkeypatch.setattr("app.cli.serve.fault_of", stop_here)
+    monkeypatch.setattr("app.cli.serve.read_settings", read_and_stop)
     menny("serve", "--weights", "some.npz")
     menny("serve", MENNY_WEIGHTS="some.npz")
     assert [settings.weights.name for settings in seen] == ["some.npz", "some.npz"]
