@@ -55,6 +55,13 @@ def test_every_command_of_a_page_is_one_that_menny_understands(page: str) -> Non
             verb.make_context(sub, rest, parent=context)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)])
+def test_a_page_says_where_menny_is_before_the_first_command(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    said = text.index(".venv/bin")
+    assert said < min(text.index(line) for line in commands_of(page))
+
+
 def test_the_readme_and_the_pages_name_commands() -> None:
     assert sum(len(commands_of(page)) for page in PAGES) > 15
 
