@@ -11,6 +11,7 @@ from app.http.server import room_for_connections
 from app.service.manager import installed, manager_here
 from app.service.probe import ask_health, listener_of
 from app.settings import Settings
+from app.state import overlooked_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,9 @@ def quick_checks() -> dict[str, Check]:
     lock = ROOT / "requirements.lock"
     checks = checks_for_service() | {
         "packages": lambda _: machine.check_packages(lock, machine.installed_packages(lock)),
+        "old state": lambda settings: storage.check_overlooked(
+            overlooked_state(settings.state_dir)
+        ),
         "fsync": lambda settings: storage.check_fsync(settings.state_dir),
         "lock": lambda settings: storage.check_lock(settings.state_dir),
         "port": lambda settings: network.check_port(

@@ -37,6 +37,13 @@ def check_state_dir(folder: Path, uid: int) -> Finding:
     return ok(f"{folder}, this user's")
 
 
+def check_overlooked(said: str | None) -> Finding:
+    """Whether a state directory of old, in the current folder, is left unused."""
+    if said is None:
+        return ok("there is no other one in this folder")
+    return warn(said, 'export MENNY_STATE_DIR="$PWD/.menny"')
+
+
 def check_space(free: int, folder: Path) -> Finding:
     """Whether versions, a log and a database find room; `free` in bytes."""
     says = f"{free / 2**20:,.0f} MiB are free where {folder} is"

@@ -11,6 +11,7 @@ from app.doctor.storage import (
     check_database,
     check_fsync,
     check_lock,
+    check_overlooked,
     check_space,
     check_state_dir,
     free_bytes,
@@ -49,6 +50,12 @@ def test_a_token_that_others_may_read_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "admin_token").chmod(0o644)
     finding = check_state_dir(tmp_path, ME)
     assert (finding.status, "chmod 600" in (finding.remedy or "")) == (Status.WARN, True)
+
+
+def test_a_state_of_old_in_the_current_folder_is_mentioned() -> None:
+    assert check_overlooked(None).status is Status.OK
+    finding = check_overlooked("/home/me/.menny is not used")
+    assert (finding.status, "/home/me/.menny" in finding.says) == (Status.WARN, True)
 
 
 @pytest.mark.parametrize(
