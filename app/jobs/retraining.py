@@ -8,7 +8,6 @@ import logging
 import shutil
 
 from app.errors import StateUnavailableError
-from app.jobs.conductor import Conductor
 from app.jobs.database import Database
 from app.jobs.lock import StateLock
 from app.jobs.manager import JobManager
@@ -122,7 +121,7 @@ class Retraining:
         rules = GateRules(
             settings.gate_queries, settings.gate_rule_accuracy, settings.gate_excess_nll_tolerance
         )
-        conductor = Conductor(
+        self._manager = JobManager(
             store,
             versions,
             self._children,
@@ -131,7 +130,6 @@ class Retraining:
             settings.training_timeout_s,
             self._metrics,
         )
-        self._manager = JobManager(store, conductor)
         self._opened = store, versions
         self._manager.start()
         self._unavailable = None

@@ -197,10 +197,10 @@ class Store:
                 _add_version(connection, key, datetime.now(UTC), job_id)
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(version=version))
 
-    def promote_version(self, job_id: int, key: str | None) -> None:
-        """Make a job's version the active one, and note that in the job."""
+    def activate_version(self, key: str | None, job_id: int | None = None) -> None:
+        """Set the version to serve, now and after a restart; note it in the job that made it."""
         with self._transaction() as connection:
-            _set_active(connection, key)
+            connection.execute(sa.update(active).values(version=key))
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(promoted=True))
 
     def list_versions(self) -> list[VersionRow]:
@@ -219,11 +219,6 @@ class Store:
         with self._transaction(write=False) as connection:
             version: str | None = connection.scalar(sa.select(active.c.version))
             return version
-
-    def set_active_version(self, version: str | None) -> None:
-        """Set the version to serve, now and after a restart."""
-        with self._transaction() as connection:
-            _set_active(connection, version)
 
 
 _latest = (
@@ -257,10 +252,6 @@ def _add_version(
     }
     insertion = sqlite_insert(versions).values(version=version, **values)
     connection.execute(insertion.on_conflict_do_update(index_elements=["version"], set_=values))
-
-
-def _set_active(connection: Connection, version: str | None) -> None:
-    connection.execute(sa.update(active).values(version=version))
 
 
 def _no_job(job_id: int) -> NotFoundError:

@@ -87,7 +87,7 @@ class Versions:
                 raise WeightsError(
                     f"{self._serving.path(key)} holds version {weights.version} now, not {name}"
                 )
-            self._serving.switch(weights, key, lambda: self._store.set_active_version(key))
+            self._serving.switch(weights, key, lambda: self._store.activate_version(key))
             logger.info("version %s is active", weights.version)
             return self.get(SHIPPED if key is None else name)
 
@@ -124,7 +124,7 @@ class Versions:
                 self._serving.switch(
                     replace(weights, card=written),
                     key,
-                    lambda: self._store.promote_version(job_id, key),
+                    lambda: self._store.activate_version(key, job_id),
                 )
                 logger.info("version %s, made by job %d, is active", weights.version, job_id)
             self._prune()

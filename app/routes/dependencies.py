@@ -3,7 +3,7 @@
 All of them are coroutines: FastAPI sends a plain function to a thread pool, on every request.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -18,32 +18,19 @@ from app.jobs.versions import Versions
 from app.metrics import ServiceMetrics
 
 
-async def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _of_the_application(name: str) -> Any:
+    """What the lifespan has put into `app.state` under a name."""
+
+    async def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
 
 
-async def _lifecycle(request: Request) -> Lifecycle:
-    lifecycle: Lifecycle = request.app.state.lifecycle
-    return lifecycle
-
-
-async def _metrics(request: Request) -> ServiceMetrics:
-    metrics: ServiceMetrics = request.app.state.metrics
-    return metrics
-
-
-EngineDep = Annotated[Engine, Depends(_engine)]
-LifecycleDep = Annotated[Lifecycle, Depends(_lifecycle)]
-MetricsDep = Annotated[ServiceMetrics, Depends(_metrics)]
-
-
-async def _retraining(request: Request) -> Retraining:
-    retraining: Retraining = request.app.state.retraining
-    return retraining
-
-
-RetrainingDep = Annotated[Retraining, Depends(_retraining)]
+EngineDep = Annotated[Engine, _of_the_application("engine")]
+LifecycleDep = Annotated[Lifecycle, _of_the_application("lifecycle")]
+MetricsDep = Annotated[ServiceMetrics, _of_the_application("metrics")]
+RetrainingDep = Annotated[Retraining, _of_the_application("retraining")]
 
 
 async def _versions(retraining: RetrainingDep) -> Versions:
