@@ -2,18 +2,11 @@
 
 import http.client
 import json
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.http.wire import Wire, serving
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    with serving() as running:
-        yield running
+from tests.http.wire import Wire
 
 
 def test_http_client_sees_the_413_for_a_body_that_is_far_too_large(wire: Wire) -> None:

@@ -3,20 +3,13 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from app.http.json import loads
-from tests.http.wire import Wire, serving
+from tests.http.wire import Wire
 from tests.raw_http import exchange
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    with serving() as running:
-        yield running
 
 
 def problem_of(wire: Wire, request: bytes) -> tuple[int, dict[str, object], dict[str, str]]:

@@ -4,16 +4,15 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cli.command import MENNY
+from tests.http.wire import Wire, stubbed
+from tests.in_process import InProcess, in_process
 from tests.raw_http import exchange
-from tests.retraining import ADMIN, TOKEN, retrainable_service
-from tests.service import Service, running_service
+from tests.retraining import ADMIN, TOKEN
 from training.weights import SHIPPED_WEIGHTS
 
 SECRET_LOOKS = re.compile(
@@ -50,7 +49,7 @@ REQUESTS: list[tuple[str, str, dict[str, object]]] = [
 ]
 
 
-def ask_everything(service: Service) -> Iterator[tuple[str, httpx.Response]]:
+def ask_everything(service: InProcess) -> Iterator[tuple[str, httpx.Response]]:
     for method, path, options in REQUESTS:
         yield f"{method} {path}", service.client.request(method, path, **options)
 
@@ -61,7 +60,7 @@ def assert_discreet(text: str, *secrets: str | Path) -> None:
         assert str(secret) not in text, text
 
 
-def assert_all_are_discreet(service: Service, *secrets: str | Path) -> list[int]:
+def assert_all_are_discreet(service: InProcess, *secrets: str | Path) -> list[int]:
     statuses = []
     for name, response in ask_everything(service):
         assert response.status_code >= 400, name
@@ -73,13 +72,16 @@ def assert_all_are_discreet(service: Service, *secrets: str | Path) -> list[int]
 
 
 def test_no_error_shows_a_path_a_token_or_a_traceback(tmp_path: Path) -> None:
-    with retrainable_service(tmp_path) as service:
+    with in_process(admin_token=TOKEN, state_dir=tmp_path) as service:
         statuses = assert_all_are_discreet(service, tmp_path)
         assert {400, 401, 403, 404, 405, 409, 413, 415, 421, 422} <= set(statuses)
-        for garbage in (b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000):
-            reply = exchange(service, garbage)
-            assert reply.status in {400, 431}
-            assert_discreet(f"{reply.headers} {reply.body!r}", tmp_path)
+
+
+def test_no_refusal_of_the_wire_shows_a_path_or_a_traceback(wire: Wire) -> None:
+    for garbage in (b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000):
+        reply = exchange(wire, garbage)
+        assert reply.status in {400, 431}
+        assert_discreet(f"{reply.headers} {reply.body!r}")
 
 
 def _no_database(state: Path) -> None:
@@ -97,60 +99,43 @@ def _bad_token(state: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_no_database, _newer_database, _bad_token])
-def test_nor_does_it_when_the_state_directory_is_damaged(tmp_path: Path, damage) -> None:
+def test_no_error_shows_where_a_damaged_state_directory_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage
+) -> None:
     state = tmp_path / "a folder with spaces"
     state.mkdir()
     damage(state)
-    token = {} if damage is _bad_token else {"MENNY_ADMIN_TOKEN": TOKEN}
-    with running_service(MENNY_STATE_DIR=state, **token) as service:
+    token = {} if damage is _bad_token else {"admin_token": TOKEN}
+    with in_process(state_dir=state, **token) as service:
         statuses = assert_all_are_discreet(service, tmp_path, state)
         assert 503 in statuses
-        assert str(state) in service.log  # which is the owner's
+        assert str(state) in caplog.text  # which is the owner's
 
 
-def test_nor_does_it_when_there_is_no_model(tmp_path: Path) -> None:
+def test_no_error_shows_where_weights_are_that_can_t_be_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     weights = tmp_path / "damaged.npz"
     weights.write_bytes(SHIPPED_WEIGHTS.read_bytes()[:1000])
-    with running_service("--weights", str(weights)) as service:
+    with in_process(weights=weights) as service:
         response = service.client.post("/transform", json={"query": "MeM"})
         assert response.status_code == 503
         assert "damaged.npz" in response.json()["detail"]
         for text in (response.text, service.client.get("/health").text):
             assert_discreet(text, tmp_path)
-        assert str(weights) in service.log
+        assert str(weights) in caplog.text
 
 
-@contextmanager
-def broken_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The real command, but its engine fails on every batch, with a telling message."""
-    (tmp_path / "sitecustomize.py").write_text(BROKEN_ENGINE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert MENNY[0] == sys.executable
-    with running_service() as service:
-        yield service
-
-
-BROKEN_ENGINE = f'''
-from app.inference.answers import Responder
-
-async def respond(self, *arguments):
-    raise RuntimeError("{TOKEN} in /tmp/secret/place.py")
-
-Responder.respond = respond
-'''
-
-
-def test_nor_does_it_when_the_engine_is_broken(tmp_path: Path, monkeypatch) -> None:
-    with broken_service(tmp_path, monkeypatch) as service:
-        for path, body in (
-            ("/transform", {"query": "MeM"}),
-            ("/transform/batch", {"queries": ["a"]}),
-        ):
-            response = service.client.post(path, json=body)
-            assert response.status_code == 500
-            assert response.headers["content-type"] == "application/problem+json"
-            assert response.headers["x-request-id"] == response.json()["request_id"]
-            assert "content-security-policy" in response.headers
-            assert_discreet(f"{response.headers} {response.text}", tmp_path)
-        service.stop()
-        assert "Traceback" in service.log
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/transform", {"query": "MeM"}), ("/transform/batch", {"queries": ["a"]})],
+)
+def test_no_bug_shows_what_it_says(path: str, body: dict[str, object]) -> None:
+    with stubbed() as service:
+        service.app.state.responder.error = RuntimeError(f"{TOKEN} in /tmp/secret/place.py")
+        response = service.client.post(path, json=body)
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"] == response.json()["request_id"]
+    assert "content-security-policy" in response.headers
+    assert_discreet(f"{response.headers} {response.text}")

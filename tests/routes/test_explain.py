@@ -10,20 +10,20 @@ from app.inference.answers import MAX_EXPLANATIONS, Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
 from app.metrics import ServiceMetrics
-from tests.service import Service
+from tests.in_process import InProcess
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 
-def explain(service: Service, query: str) -> dict[str, object]:
-    response = service.client.post("/explain", json={"query": query})
+def explain(menny: InProcess, query: str) -> dict[str, object]:
+    response = menny.client.post("/explain", json={"query": query})
     assert response.status_code == 200, response.text
     return response.json()
 
 
 @pytest.mark.parametrize("query", ["a", "MeM", "HELLO"])
-def test_an_explanation_goes_with_the_answer(service: Service, query: str) -> None:
-    answer = service.transform(query, candidates=10)
-    explanation = explain(service, query)
+def test_an_explanation_goes_with_the_answer(menny: InProcess, query: str) -> None:
+    answer = menny.transform(query, candidates=10)
+    explanation = explain(menny, query)
     assert explanation["response"] == answer["response"]
     assert explanation["model_version"] == answer["model_version"]
     assert explanation["positions"] == [*query, *[""] * (5 - len(query))]
@@ -37,9 +37,9 @@ def test_an_explanation_goes_with_the_answer(service: Service, query: str) -> No
 
 
 def test_the_attention_has_all_layers_heads_and_positions_and_its_rows_sum_to_1(
-    service: Service,
+    menny: InProcess,
 ) -> None:
-    attention = explain(service, "aBc")["attention"]
+    attention = explain(menny, "aBc")["attention"]
     assert list(attention) == ["encoder", "decoder", "cross"]
     for weights in attention.values():
         array = np.array(weights)
@@ -49,13 +49,13 @@ def test_the_attention_has_all_layers_heads_and_positions_and_its_rows_sum_to_1(
 
 @pytest.mark.parametrize("body", [{"query": "a1"}, {"query": ""}, {}, {"query": "a", "seed": 1}])
 def test_a_bad_query_gets_the_problem_that_transform_gives(
-    service: Service, body: dict[str, object]
+    menny: InProcess, body: dict[str, object]
 ) -> None:
-    response = service.client.post("/explain", json=body)
+    response = menny.client.post("/explain", json=body)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     if "seed" not in body:
-        expected = service.client.post("/transform", json=body).json()
+        expected = menny.client.post("/transform", json=body).json()
         assert response.json()["errors"] == expected["errors"]
 
 
@@ -86,15 +86,15 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
     asyncio.run(ask())
 
 
-def test_explanations_are_counted_in_the_metrics(service: Service) -> None:
-    explain(service, "MeM")
+def test_explanations_are_counted_in_the_metrics(menny: InProcess) -> None:
+    explain(menny, "MeM")
     assert 'menny_requests_total{route="/explain",status="200"}' in (
-        service.client.get("/metrics").text
+        menny.client.get("/metrics").text
     )
 
 
-def test_the_card_is_that_of_the_model_that_answers(service: Service) -> None:
-    shown = service.client.get("/card").json()
+def test_the_card_is_that_of_the_model_that_answers(menny: InProcess) -> None:
+    shown = menny.client.get("/card").json()
     weights = load_weights(SHIPPED_WEIGHTS)
     assert weights.card is not None
     assert shown["model_version"] == weights.version

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.service import Service
+from tests.in_process import InProcess
 from training.dataset import IS_ALLOWED
 from training.vocabulary import ALPHABET, encode
 
@@ -13,9 +13,9 @@ queries = st.text(ALPHABET, min_size=1, max_size=5)
 asking_a_server = settings(deadline=None, max_examples=50)
 
 
-def post(service: Service, content: bytes, content_type: str | None = "application/json"):
+def post(menny: InProcess, content: bytes, content_type: str | None = "application/json"):
     headers = {"Content-Type": content_type} if content_type else {}
-    return service.client.post("/transform", content=content, headers=headers)
+    return menny.client.post("/transform", content=content, headers=headers)
 
 
 def assert_problem(response: httpx.Response, status: int, *fragments: str) -> None:
@@ -30,23 +30,23 @@ def assert_problem(response: httpx.Response, status: int, *fragments: str) -> No
 @given(query=queries)
 @asking_a_server
 def test_every_letter_is_answered_with_a_vowel_of_the_opposite_case(
-    service: Service, query: str
+    menny: InProcess, query: str
 ) -> None:
-    answer = service.transform(query)
+    answer = menny.transform(query)
     assert answer["query"] == query
     assert len(answer["response"]) == len(query)
     assert IS_ALLOWED[encode(query), encode(answer["response"])].all()
 
 
-def test_the_answer_names_the_model_version_that_health_names(service: Service) -> None:
-    health = service.client.get("/health").json()
-    assert service.transform("MeM")["model_version"] == health["model_version"]
+def test_the_answer_names_the_model_version_that_health_names(menny: InProcess) -> None:
+    health = menny.client.get("/health").json()
+    assert menny.transform("MeM")["model_version"] == health["model_version"]
 
 
-def test_many_clients_at_once_each_get_their_own_answer(service: Service) -> None:
-    alone = {query: service.transform(query) for query in ("a", "Bc", "dEf", "GHIj", "kLmNo")}
+def test_many_clients_at_once_each_get_their_own_answer(menny: InProcess) -> None:
+    alone = {query: menny.transform(query) for query in ("a", "Bc", "dEf", "GHIj", "kLmNo")}
     with ThreadPoolExecutor(16) as pool:
-        for answer in pool.map(service.transform, list(alone) * 40):
+        for answer in pool.map(menny.transform, list(alone) * 40):
             assert answer == alone[answer["query"]]
 
 
@@ -73,9 +73,9 @@ def test_many_clients_at_once_each_get_their_own_answer(service: Service) -> Non
     ],
 )
 def test_a_bad_query_gets_an_error_that_says_what_is_wrong_and_what_would_be_right(
-    service: Service, query: str, fragment: str
+    menny: InProcess, query: str, fragment: str
 ) -> None:
-    response = post(service, f'{{"query": {query}}}'.encode())
+    response = post(menny, f'{{"query": {query}}}'.encode())
     assert_problem(response, 422, fragment, "MeM")
     assert [error["pointer"] for error in response.json()["errors"]] == ["#/query"]
 
@@ -98,52 +98,52 @@ def test_a_bad_query_gets_an_error_that_says_what_is_wrong_and_what_would_be_rig
     ],
 )
 def test_a_bad_body_gets_an_error_that_says_what_is_wrong(
-    service: Service, body: bytes, status: int, fragment: str
+    menny: InProcess, body: bytes, status: int, fragment: str
 ) -> None:
-    assert_problem(post(service, body), status, fragment)
+    assert_problem(post(menny, body), status, fragment)
 
 
 @pytest.mark.parametrize(
     "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/xml"]
 )
 def test_a_body_that_is_not_sent_as_json_is_415_with_the_remedy(
-    service: Service, content_type: str | None
+    menny: InProcess, content_type: str | None
 ) -> None:
-    response = post(service, b'{"query": "MeM"}', content_type)
+    response = post(menny, b'{"query": "MeM"}', content_type)
     assert_problem(response, 415, "Content-Type: application/json")
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/x+json"]
 )
-def test_json_under_its_other_names_is_taken(service: Service, content_type: str) -> None:
-    assert post(service, b'{"query": "MeM"}', content_type).status_code == 200
+def test_json_under_its_other_names_is_taken(menny: InProcess, content_type: str) -> None:
+    assert post(menny, b'{"query": "MeM"}', content_type).status_code == 200
 
 
 @given(body=st.binary(max_size=50) | st.text(max_size=20).map(str.encode))
 @asking_a_server
-def test_no_body_whatever_it_is_makes_the_service_stumble(service: Service, body: bytes) -> None:
-    response = post(service, body)
+def test_no_body_whatever_it_is_makes_the_service_stumble(menny: InProcess, body: bytes) -> None:
+    response = post(menny, body)
     assert response.status_code in {200, 400, 422}
 
 
 @given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
 @asking_a_server
-def test_any_json_value_as_a_query_is_answered_or_refused(service: Service, value) -> None:
+def test_any_json_value_as_a_query_is_answered_or_refused(menny: InProcess, value) -> None:
     try:
         body = httpx.Request("POST", "http://x", json={"query": value}).content
     except ValueError:  # a float that JSON doesn't have
         return
-    response = post(service, body)
+    response = post(menny, body)
     is_right = isinstance(value, str) and 1 <= len(value) <= 5 and set(value) <= set(ALPHABET)
     assert response.status_code == (200 if is_right else 422)
 
 
-def test_another_method_is_405_and_says_which_one_works(service: Service) -> None:
-    response = service.client.get("/transform")
+def test_another_method_is_405_and_says_which_one_works(menny: InProcess) -> None:
+    response = menny.client.get("/transform")
     assert_problem(response, 405, "use POST")
     assert response.headers["allow"] == "POST"
 
 
-def test_an_unknown_path_is_404_and_points_to_the_docs(service: Service) -> None:
-    assert_problem(service.client.get("/nothing"), 404, "/docs")
+def test_an_unknown_path_is_404_and_points_to_the_docs(menny: InProcess) -> None:
+    assert_problem(menny.client.get("/nothing"), 404, "/docs")

@@ -7,15 +7,14 @@ import sys
 import pytest
 
 from app.addresses import is_taken
-from tests.app.test_hosts import ask, assert_refused
 from tests.cli.command import menny
+from tests.http.test_hosts import ask, assert_refused
 from tests.retraining import TOKEN
-from tests.service import running_service
+from tests.service import Service, running_service
 
 
-def test_it_listens_on_loopback_unless_told_otherwise() -> None:
-    with running_service() as service:
-        assert service.url.startswith("http://127.0.0.1:")
+def test_it_listens_on_loopback_unless_told_otherwise(service: Service) -> None:
+    assert service.url.startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "menny.example.org", ""])
@@ -39,7 +38,6 @@ def assert_refused_at_start(result, host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "localhost",
         pytest.param(
             "127.0.0.2",
             marks=pytest.mark.skipif(sys.platform == "darwin", reason="lo0 has only 127.0.0.1"),

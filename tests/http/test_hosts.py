@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from app.admin_token import AdminGuard
 from tests.cli.command import menny
+from tests.http.wire import Wire, serving
 from tests.raw_http import Connection, exchange
 from tests.retraining import TOKEN
-from tests.service import Service, running_service
+from tests.service import Service
 
 OWN = [
     "localhost",
@@ -58,7 +60,7 @@ MALFORMED = [
 ]
 
 
-def ask(service: Service, *hosts: str, version: str = "1.1", target: str = "/health/live"):
+def ask(service: Wire | Service, *hosts: str, version: str = "1.1", target: str = "/health/live"):
     lines = [f"GET {target} HTTP/{version}", *(f"Host: {host}" for host in hosts)]
     return exchange(
         service, ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode("latin-1")
@@ -74,50 +76,50 @@ def assert_refused(reply, status: int) -> None:
 
 
 @pytest.mark.parametrize("host", OWN)
-def test_loopback_by_any_of_its_names_is_answered(service: Service, host: str) -> None:
-    assert ask(service, host).status == 200
+def test_loopback_by_any_of_its_names_is_answered(wire: Wire, host: str) -> None:
+    assert ask(wire, host).status == 200
 
 
 @pytest.mark.parametrize("host", NOT_OURS)
-def test_a_request_for_another_host_is_421(service: Service, host: str) -> None:
-    assert_refused(ask(service, host), 421)
+def test_a_request_for_another_host_is_421(wire: Wire, host: str) -> None:
+    assert_refused(ask(wire, host), 421)
 
 
 @pytest.mark.parametrize("host", MALFORMED)
-def test_a_host_that_is_none_is_400(service: Service, host: str) -> None:
-    assert_refused(ask(service, host), 400)
+def test_a_host_that_is_none_is_400(wire: Wire, host: str) -> None:
+    assert_refused(ask(wire, host), 400)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_no_host_is_400(service: Service, version: str) -> None:
-    assert_refused(ask(service, version=version), 400)
+def test_no_host_is_400(wire: Wire, version: str) -> None:
+    assert_refused(ask(wire, version=version), 400)
 
 
-def test_two_hosts_are_400_even_if_both_are_ours(service: Service) -> None:
-    assert_refused(ask(service, "localhost", "localhost"), 400)
+def test_two_hosts_are_400_even_if_both_are_ours(wire: Wire) -> None:
+    assert_refused(ask(wire, "localhost", "localhost"), 400)
 
 
-def test_the_host_of_a_whole_url_counts_and_not_the_header(service: Service) -> None:
-    assert ask(service, "elsewhere.example", target="http://localhost/health/live").status == 200
-    refused = ask(service, "localhost", target="http://elsewhere.example/health/live")
+def test_the_host_of_a_whole_url_counts_and_not_the_header(wire: Wire) -> None:
+    assert ask(wire, "elsewhere.example", target="http://localhost/health/live").status == 200
+    refused = ask(wire, "localhost", target="http://elsewhere.example/health/live")
     assert_refused(refused, 421)
 
 
-def test_an_upgrade_does_not_slip_by(service: Service) -> None:
+def test_an_upgrade_does_not_slip_by(wire: Wire) -> None:
     for upgrade in ("websocket", "h2c", "TLS/1.0"):
         request = (
-            "GET /health/live HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n"
+            "GET /health/live HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade, close\r\n"
             f"Upgrade: {upgrade}\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
         )
-        assert_refused(exchange(service, request.format("elsewhere.example").encode()), 421)
+        assert_refused(exchange(wire, request.format("elsewhere.example").encode()), 421)
         # Ours is answered as if it had not asked for one (RFC 9110, 7.8).
-        assert exchange(service, request.format("localhost").encode()).status == 200
+        assert exchange(wire, request.format("localhost").encode()).status == 200
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 def test_a_wish_for_another_protocol_costs_a_request_neither_body_nor_connection(
-    service: Service, pieces: int
+    wire: Wire, pieces: int
 ) -> None:
     # curl --http2 and Java's HttpClient ask for h2c with the first request of each connection.
     body = b'{"query": "MeM"}'
@@ -129,7 +131,7 @@ def test_a_wish_for_another_protocol_costs_a_request_neither_body_nor_connection
     last = wish.replace(b"HTTP2-Settings\r", b"close\r")
     requests = wish + wish + last
     size = -(-len(requests) // pieces)
-    with Connection(service) as connection:
+    with Connection(wire) as connection:
         for start in range(0, len(requests), size):
             connection.send(requests[start : start + size])
         answers = connection.read_to_the_end()
@@ -137,18 +139,18 @@ def test_a_wish_for_another_protocol_costs_a_request_neither_body_nor_connection
     assert answers.count(b'"query":"MeM"') == 3
 
 
-def test_what_follows_a_body_is_no_header() -> None:
+def test_what_follows_a_body_is_no_header(wire: Wire) -> None:
     head = (
         b"POST /models/shipped/activate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
     trailers = f"0\r\nAuthorization: Bearer {TOKEN}\r\nHost: elsewhere.example\r\n\r\n"
-    with running_service(MENNY_ADMIN_TOKEN=TOKEN) as service:
-        assert exchange(service, head + trailers.encode()).status == 401
+    wire.app.state.admin = AdminGuard(TOKEN)
+    assert exchange(wire, head + trailers.encode()).status == 401
 
 
 def test_allowed_hosts_are_answered_and_nothing_else() -> None:
-    with running_service(MENNY_ALLOWED_HOSTS="menny.example.org, *.menny.test,[2001:db8::1]") as s:
+    with serving(allowed_hosts="menny.example.org, *.menny.test,[2001:db8::1]") as s:
         for host in (
             "menny.example.org",
             "MENNY.example.org:8000",
@@ -164,9 +166,9 @@ def test_allowed_hosts_are_answered_and_nothing_else() -> None:
 
 
 def test_a_star_allows_every_name_but_nothing_malformed() -> None:
-    with running_service(MENNY_ALLOWED_HOSTS="*") as service:
-        assert ask(service, "elsewhere.example").status == 200
-        assert_refused(ask(service, ""), 400)
+    with serving(allowed_hosts="*") as wire:
+        assert ask(wire, "elsewhere.example").status == 200
+        assert_refused(ask(wire, ""), 400)
 
 
 @pytest.mark.parametrize("name", ["http://menny", "menny:8000", "a b", "a.*.b", "[::x]", "[1]"])

@@ -2,21 +2,21 @@
 
 import pytest
 
-from tests.service import Service
+from tests.in_process import InProcess
 
 
-def test_candidates_are_shown_for_each_position(service: Service) -> None:
-    answer = service.transform("Me", candidates=3)
+def test_candidates_are_shown_for_each_position(menny: InProcess) -> None:
+    answer = menny.transform("Me", candidates=3)
     assert [len(position) for position in answer["candidates"]] == [3, 3]
     for letter, position in zip(answer["response"], answer["candidates"], strict=True):
         assert position[0]["letter"] == letter
         assert 0.15 < position[0]["probability"] < 0.3
-    assert "candidates" not in service.transform("Me")
+    assert "candidates" not in menny.transform("Me")
 
 
-def test_a_seed_makes_a_sample_repeatable(service: Service) -> None:
-    drawn = [service.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
-    again = [service.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
+def test_a_seed_makes_a_sample_repeatable(menny: InProcess) -> None:
+    drawn = [menny.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
+    again = [menny.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
     assert drawn == again
     assert len({answer["response"] for answer in drawn}) > 10
 
@@ -34,35 +34,37 @@ def test_a_seed_makes_a_sample_repeatable(service: Service) -> None:
         ("candidates", -1),
     ],
 )
-def test_an_option_out_of_bounds_is_refused_by_name(service: Service, field, value) -> None:
-    response = service.client.post("/transform", json={"query": "MeM", field: value})
+def test_an_option_out_of_bounds_is_refused_by_name(menny: InProcess, field, value) -> None:
+    response = menny.client.post("/transform", json={"query": "MeM", field: value})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == f"#/{field}"
 
 
-def test_many_queries_are_answered_in_order_as_each_is_alone(service: Service) -> None:
+def test_many_queries_are_answered_in_order_as_each_is_alone(menny: InProcess) -> None:
     queries = ["MeM", "a", "Z", "hello", "MeM"] * 100
-    response = service.client.post("/transform/batch", json={"queries": queries})
+    response = menny.client.post("/transform/batch", json={"queries": queries})
     assert response.status_code == 200
-    alone = {query: service.transform(query) for query in set(queries)}
+    alone = {query: menny.transform(query) for query in set(queries)}
     assert response.json()["answers"] == [alone[query] for query in queries]
 
 
-def test_one_bad_query_is_named_by_its_index_and_nothing_is_half_answered(service: Service) -> None:
+def test_one_bad_query_is_named_by_its_index_and_nothing_is_half_answered(
+    menny: InProcess,
+) -> None:
     queries = ["a"] * 7 + ["b1"] + ["c"] * 3
-    response = service.client.post("/transform/batch", json={"queries": queries})
+    response = menny.client.post("/transform/batch", json={"queries": queries})
     assert response.status_code == 422
     assert [error["pointer"] for error in response.json()["errors"]] == ["#/queries/7"]
     assert "'1' (U+0031)" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("count", [0, 1025])
-def test_none_and_too_many_queries_are_refused(service: Service, count: int) -> None:
-    response = service.client.post("/transform/batch", json={"queries": ["a"] * count})
+def test_none_and_too_many_queries_are_refused(menny: InProcess, count: int) -> None:
+    response = menny.client.post("/transform/batch", json={"queries": ["a"] * count})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "#/queries"
 
 
-def test_1024_queries_are_answered(service: Service) -> None:
-    response = service.client.post("/transform/batch", json={"queries": ["abcde"] * 1024})
+def test_1024_queries_are_answered(menny: InProcess) -> None:
+    response = menny.client.post("/transform/batch", json={"queries": ["abcde"] * 1024})
     assert len(response.json()["answers"]) == 1024

@@ -3,7 +3,7 @@
 import pytest
 
 from app.http.edge import OTHER_POLICY, PAGE_POLICY
-from tests.service import Service
+from tests.in_process import InProcess
 
 COMMON = {
     "x-content-type-options": "nosniff",
@@ -14,8 +14,8 @@ COMMON = {
 
 
 @pytest.mark.parametrize("path", ["/docs"])
-def test_a_page_may_load_its_own_files_and_run_nothing_inline(service: Service, path: str) -> None:
-    response = service.client.get(path)
+def test_a_page_may_load_its_own_files_and_run_nothing_inline(menny: InProcess, path: str) -> None:
+    response = menny.client.get(path)
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers.get_list("content-security-policy") == [PAGE_POLICY]
     assert "unsafe" not in PAGE_POLICY
@@ -37,9 +37,9 @@ def test_a_page_may_load_its_own_files_and_run_nothing_inline(service: Service, 
     ],
 )
 def test_what_is_no_page_may_load_nothing_at_all(
-    service: Service, method: str, path: str, status: int
+    menny: InProcess, method: str, path: str, status: int
 ) -> None:
-    response = service.client.request(method, path)
+    response = menny.client.request(method, path)
     assert response.status_code == status
     assert response.headers.get_list("content-security-policy") == [OTHER_POLICY]
     assert response.headers.items() >= COMMON.items()

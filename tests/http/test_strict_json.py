@@ -6,9 +6,9 @@ import time
 import pytest
 
 from app.http.json import MAX_DEPTH
-from tests.app.test_transform import assert_problem, post
+from tests.in_process import InProcess, in_process
 from tests.retraining import ADMIN, TOKEN
-from tests.service import Service, running_service
+from tests.routes.test_transform import assert_problem, post
 
 
 @pytest.mark.parametrize("path", ["/transform", "/explain"])
@@ -34,9 +34,9 @@ from tests.service import Service, running_service
     ],
 )
 def test_what_is_no_strict_json_is_400_and_says_why(
-    service: Service, body: bytes, fragment: str, path: str
+    menny: InProcess, body: bytes, fragment: str, path: str
 ) -> None:
-    response = service.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    response = menny.client.post(path, content=body, headers={"Content-Type": "application/json"})
     assert_problem(response, 400, "the body is not JSON", fragment)
 
 
@@ -57,33 +57,33 @@ def test_what_is_no_strict_json_is_400_and_says_why(
         b'{"query": "\\"' + b"{" * 1000 + b'"}',
     ],
 )
-def test_strict_json_that_is_no_request_is_422(service: Service, body: bytes) -> None:
-    assert_problem(post(service, body), 422)
+def test_strict_json_that_is_no_request_is_422(menny: InProcess, body: bytes) -> None:
+    assert_problem(post(menny, body), 422)
 
 
 def test_training_is_asked_for_as_strictly() -> None:
-    with running_service(MENNY_ADMIN_TOKEN=TOKEN) as service:
+    with in_process(admin_token=TOKEN) as menny:
         for body in (b'{"seed": 1, "seed": 2}', b'{"learning_rate": NaN}', b"[" * 100_000):
-            response = service.client.post(
+            response = menny.client.post(
                 "/train", content=body, headers=ADMIN | {"Content-Type": "application/json"}
             )
             assert_problem(response, 400, "the body is not JSON")
 
 
-def test_no_body_makes_the_reader_work_for_long(service: Service) -> None:
+def test_no_body_makes_the_reader_work_for_long(menny: InProcess) -> None:
     for body in (
         b'"' + b'\\"' * 120_000 + b"[" * 30,
         b"[" * 30 + b'"\\' * 100_000,
         b"{" + b",".join(b'"%d":1' % number for number in range(25_000)) + b',"24999":1}',
     ):
         began = time.monotonic()
-        assert post(service, body).status_code == 400
+        assert post(menny, body).status_code == 400
         assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "identity, gzip"])
-def test_a_compressed_body_is_415(service: Service, encoding: str) -> None:
-    response = service.client.post(
+def test_a_compressed_body_is_415(menny: InProcess, encoding: str) -> None:
+    response = menny.client.post(
         "/transform",
         content=gzip.compress(b'{"query": "MeM"}'),
         headers={"Content-Type": "application/json", "Content-Encoding": encoding},
