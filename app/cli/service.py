@@ -102,8 +102,7 @@ def install(
             typer.echo(f"replacing {replaced}")
         manager.stop(before.stop_timeout_s if before else MAX_STOP_S)
         write_files(manager, definition)
-    summary = _start(manager, definition, timeout)
-    typer.echo(f"Menny runs at {definition.url} ({summary})")
+    _start(manager, definition, timeout)
     _show_where(manager, definition)
     _warn_about_logout(manager)
 
@@ -143,8 +142,7 @@ def start(timeout: Timeout = 60) -> None:
     manager, definition = _checked()
     if manager.pid() is None:
         refuse_if_taken(definition.url)
-        summary = _start(manager, definition, timeout)
-    typer.echo(f"Menny runs at {definition.url} ({summary})")
+    _start(manager, definition, timeout)
 
 
 @service_cli.command()
@@ -161,8 +159,7 @@ def restart(timeout: Timeout = 60) -> None:
     manager, definition = _checked()
     manager.stop(definition.stop_timeout_s)
     refuse_if_taken(definition.url)
-    summary = _start(manager, definition, timeout)
-    typer.echo(f"Menny runs at {definition.url} ({summary})")
+    _start(manager, definition, timeout)
 
 
 @service_cli.command()
@@ -263,14 +260,15 @@ def _out_of_date(manager: Manager, definition: Definition | None) -> str | None:
     return None
 
 
-def _start(manager: Manager, definition: Definition, timeout_s: float) -> str:
-    """Start it and wait until it is healthy; else show the end of its log, and raise the reason."""
+def _start(manager: Manager, definition: Definition, timeout_s: float) -> None:
+    """Start it, wait until it is healthy, and say so; else show the end of its log, and raise."""
     try:
         for folder in (*definition.folders, manager.log_dir):
             if folder:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         manager.start()
-        return wait_until_healthy(definition.url, manager.failure, timeout_s)
+        summary = wait_until_healthy(definition.url, manager.failure, timeout_s)
+        typer.echo(f"Menny runs at {definition.url} ({summary})")
     except OSError as error:
         raise ServiceManagerError(f"{error.filename} can't be made: {error.strerror}") from error
     except ServiceManagerError:

@@ -159,7 +159,7 @@ class Machine:
                     content["WorkingDirectory"],
                     Path(content["StandardErrorPath"]),
                 )
-            case ["kickstart", _]:
+            case ["kickstart", _] if not self.pid:
                 self._known = False
                 return self._launchctl(["bootstrap", "gui/501", str(self.file)])
             case ["bootout", _]:

@@ -132,6 +132,14 @@ def test_what_each_verb_asks_of_the_manager(platform: str, tmp_path: Path) -> No
         assert made.changes() == uninstall
 
 
+def test_starting_what_runs_leaves_it_running(either: Machine) -> None:
+    assert either.menny("install", "--port", free_port()).returncode == 0
+    before = either.pid
+    again = either.menny("start")
+    assert (again.returncode, "Menny runs at" in again.stdout) == (0, True), again.stderr
+    assert either.pid == before
+
+
 def test_purge_removes_what_is_mennys_and_nothing_else(either: Machine, tmp_path: Path) -> None:
     shared, logs = tmp_path / "Documents", tmp_path / "notes"
     shared.mkdir()
