@@ -174,6 +174,8 @@ def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
         (["evaluate", "--data", "PAIRS", "--seed", "5"], "--data has its own queries"),
         (["verify", "--sample", "5", "--max-length", "2"], "it goes without --max-length"),
         (["verify", "--seed", "5"], "--seed goes with --sample"),
+        (["verify", "--ask", "5"], "--ask goes with --table"),
+        (["verify", "--table", "--sample", "5"], "--table asks no model"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
