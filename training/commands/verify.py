@@ -85,7 +85,7 @@ def verify(
         raise typer.BadParameter("--seed goes with --sample")
     if ask is not None and not table:
         raise typer.BadParameter("--ask goes with --table")
-    if table and not (sample is max_length is report is None):
+    if table and (sample or max_length or report):
         raise typer.BadParameter("--table asks no model: it goes with --ask alone")
     check_output("--report", report)
     checked = load_weights(weights)
