@@ -18,7 +18,7 @@ from httpx_sse import connect_sse
 from pydantic import BaseModel, ConfigDict
 
 from app.addresses import is_loopback_host
-from app.admin_token import TOKEN_FILE
+from app.admin_token import TOKEN_FILE, check_token
 from app.cli.settings import client_settings
 from app.errors import ServiceError
 from app.jobs.job import Job, Version
@@ -241,13 +241,16 @@ def admin_token(settings: Settings) -> AdminToken:
         return AdminToken(settings.admin_token.get_secret_value(), "MENNY_ADMIN_TOKEN")
     path = settings.state_dir.absolute() / TOKEN_FILE
     try:
-        return AdminToken(path.read_text(encoding="utf-8", errors="replace").strip(), str(path))
+        token = check_token(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise RemoteError(
             f"there is no admin token in {path} ({error.strerror}): `menny serve` makes one at its "
             "first start; for a service with its state elsewhere set MENNY_STATE_DIR, or "
             "MENNY_ADMIN_TOKEN"
         ) from error
+    except ValueError as error:
+        raise RemoteError(f"{path} is not what `menny serve` wrote: {error}") from None
+    return AdminToken(token, str(path))
 
 
 def _name_of(version: Version) -> str:

@@ -160,6 +160,14 @@ def test_only_a_service_makes_a_token(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["short", "ü" * 20, ""])
+def test_a_token_that_no_header_could_carry_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / TOKEN_FILE).write_text(content)
+    done = menny("jobs", MENNY_STATE_DIR=tmp_path)
+    assert done.status == 1
+    assert f"{tmp_path / TOKEN_FILE} is not what `menny serve` wrote: a token has" in done.stderr
+
+
 def test_a_misspelt_variable_is_named_with_the_nearest_setting(tmp_path: Path) -> None:
     done = menny("token", MENNY_STATE_DIR=tmp_path, MENNY_PROT="8001", MENNY_XYZ="1")
     assert "MENNY_PROT is not a setting, and does nothing: is MENNY_PORT meant?" in done.stderr
