@@ -99,12 +99,13 @@ class JobManager:
             job = self._store.start_job(job_id)
         except UnreadableRowError as error:
             self._end(job_id, JobState.FAILED, str(error))
-        else:
-            self._end(job_id, *self._run(job))
-
-    def _run(self, job: Job) -> tuple[JobState, str]:
-        """The whole job, whose staging folder is gone afterwards; returns how it ended, and why."""
+            return
         folder = self._staging / str(job.id)
+        self._end(job_id, *self._run(job, folder))
+        shutil.rmtree(folder, ignore_errors=True)  # the state directory may have been away before
+
+    def _run(self, job: Job, folder: Path) -> tuple[JobState, str]:
+        """The whole job, of which nothing is left in its folder; returns how it ended, and why."""
         try:
             return JobState.SUCCEEDED, self._train_and_decide(job, folder)
         except _JobEndedError as end:
