@@ -24,6 +24,7 @@ LINGER_S = 1.0
 """How long a client that was refused while it was sending has for taking the answer."""
 MAX_DRAINED_BYTES = 32 * 2**20
 """How much it may still send meanwhile, which is thrown away."""
+MoreHeaders = dict[str, str] | None
 _CHUNK_OVERHEAD = 8
 """Bytes on the wire for a byte of the body: chunks of one byte each."""
 
@@ -250,9 +251,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._real.abort()
         self.connections.discard(self)
 
-    def refuse(
-        self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None
-    ) -> None:
+    def refuse(self, status: HTTPStatus, detail: str, headers: MoreHeaders = None) -> None:
         """Answer without the application, after the requests before this one, and close."""
         refusal = refusal_of(status, detail, headers, self.server_state.default_headers)
         if self._is_answering:

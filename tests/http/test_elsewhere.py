@@ -20,6 +20,14 @@ from tests.service import Service
 
 REBOUND = "rebound.example"
 
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Nothing may come of what is done to it, so its attackers can share it."""
+    with retrainable_service(tmp_path_factory.mktemp("attacked")) as service:
+        yield service
+
+
 ATTACK = """async ([service, token]) => {
   const seen = [];
   const bearer = {Authorization: "Bearer " + token};
@@ -130,24 +138,23 @@ def assert_nothing_has_happened(service: Service) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", REBOUND])
 def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action_in_a_browser(
-    tmp_path: Path, name: str
+    attacked: Service, name: str
 ) -> None:
-    with retrainable_service(tmp_path) as service, site_elsewhere() as port:
+    with site_elsewhere() as port:
         # Even with the right token, which no page has.
-        reached = what_a_page_reaches(f"http://{name}:{port}/", service.url, TOKEN)
-        assert reached == []
-        assert_nothing_has_happened(service)
+        reached = what_a_page_reaches(f"http://{name}:{port}/", attacked.url, TOKEN)
+    assert reached == []
+    assert_nothing_has_happened(attacked)
 
 
 def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action_by_dns_rebinding(
-    tmp_path: Path,
+    attacked: Service,
 ) -> None:
-    with retrainable_service(tmp_path) as service:
-        rebound = f"http://{REBOUND}:{urlsplit(service.url).port}"
-        # To the browser this page and the service are one origin: nothing is hidden from it.
-        reached = what_a_page_reaches(f"{rebound}/health", rebound, TOKEN)
-        assert reached == []
-        assert_nothing_has_happened(service)
+    rebound = f"http://{REBOUND}:{urlsplit(attacked.url).port}"
+    # To the browser this page and the service are one origin: nothing is hidden from it.
+    reached = what_a_page_reaches(f"{rebound}/health", rebound, TOKEN)
+    assert reached == []
+    assert_nothing_has_happened(attacked)
 
 
 def test_the_attack_succeeds_where_the_page_is_the_services_own(tmp_path: Path) -> None:
