@@ -100,15 +100,15 @@ def show(job_id: JobId, store: StoreDep) -> Job:
     responses={HTTPStatus.ACCEPTED: {"model": Job, "description": "It has not ended yet"}}
     | problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def cancel(response: Response, job_id: JobId, store: StoreDep) -> Job:
+async def cancel(response: Response, job_id: JobId, store: StoreDep) -> Job:
     """Answers with the job once it has ended; with 202, if that takes longer than two seconds."""
     deadline = time.monotonic() + CANCEL_S
-    store.cancel_job(job_id)
-    while not (job := store.get_job(job_id)).state.has_ended:
+    await asyncio.to_thread(store.cancel_job, job_id)
+    while not (job := await asyncio.to_thread(store.get_job, job_id)).state.has_ended:
         if time.monotonic() > deadline:
             response.status_code = HTTPStatus.ACCEPTED
             break
-        time.sleep(0.05)
+        await asyncio.sleep(0.05)
     return job
 
 
