@@ -1,5 +1,6 @@
 """The answer table: ranks, codes, what is refused, and what each of two checks shows."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,14 @@ def test_a_table_of_nothing_but_zeros_keeps_the_rule_and_is_not_the_models(tmp_p
 def test_random_queries_are_mostly_long_for_most_queries_are() -> None:
     queries = random_queries(2_000, np.random.default_rng(3))
     assert 0.96 < (queries[:, 4] != -1).mean() < 1
+
+
+def test_the_shipped_table_is_the_shipped_models_and_keeps_the_rule() -> None:
+    weights = load_weights(SHIPPED_WEIGHTS)
+    path = table_path(SHIPPED_WEIGHTS)
+    assert weights.card is not None
+    assert weights.card.answers == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.stat().st_size < 2**20
+    assert "4,187,105 codes" in check_table_of(SHIPPED_WEIGHTS, weights)
+    assert "at most 0.003 of all queries differ" in ask_again(SHIPPED_WEIGHTS, weights, 1_000)
+    assert load_table(path, weights.sha256).answer("MeM") == "aIa"
