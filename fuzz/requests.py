@@ -13,10 +13,11 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["app"]):
+    from app.http.problems import Problem
     from app.inference.decoding import Prompt
     from app.inference.model import Answer, ModelInfo, ServedModel
     from app.main import create_app
-    from app.routes.schemas import BatchResponse, Problem, TransformResponse
+    from app.routes.schemas import BatchResponse, TransformResponse
 
 import numpy as np
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.main import COMMANDS, load_command
+from app.cli.commands import COMMANDS, load_command
 from tests.service import Service
 
 ROOT = Path(__file__).parent.parent

@@ -14,6 +14,6 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from app.cli.main import run
+    from app.cli.commands import run
 
     run()

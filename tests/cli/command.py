@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-from app.cli.main import run
+from app.cli.commands import run
 from tests.service import clean_environment
 
 MENNY = [sys.executable, "-m", "app.cli"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.main import COMMANDS, cli, load_command
+from app.cli.commands import COMMANDS, cli, load_command
 from tests.cli.command import menny, menny_process
 from tests.service import clean_environment
 from training.commands.train import train as offline_train

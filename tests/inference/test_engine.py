@@ -10,7 +10,7 @@ from app.errors import EngineError, ModelUnavailableError
 from app.inference.batcher import Batcher
 from app.inference.decoding import Prompt
 from app.inference.engine import MAX_FAILURES, Engine, engine_of
-from app.metrics import Metrics
+from app.metrics import ServiceMetrics
 from training.weights import Weights
 
 
@@ -37,7 +37,7 @@ def test_a_call_after_the_end_is_refused_and_not_waited_for(weights: Weights) ->
 
 def test_a_prompt_after_the_end_is_refused(weights: Weights) -> None:
     batcher = Batcher(max_batch=1, max_queue=1)
-    with Engine(batcher, Metrics()):
+    with Engine(batcher, ServiceMetrics()):
         pass
 
     async def submit() -> None:
@@ -50,7 +50,7 @@ def test_a_prompt_after_the_end_is_refused(weights: Weights) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_call_whose_thread_ends_without_an_answer_is_not_waited_for_without_limit() -> None:
     batcher = Batcher(max_batch=1, max_queue=1)
-    engine = Engine(batcher, Metrics())
+    engine = Engine(batcher, ServiceMetrics())
     engine.start()
 
     def die() -> None:
