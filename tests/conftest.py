@@ -5,10 +5,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from tests.in_process import InProcess, in_process
 from tests.service import Service, python_path, running_service
 from training.backend import mlx_on_this_thread
+
+# A deadline for an example would be a time limit that a busy machine breaks.
+hypothesis_settings.register_profile("menny", deadline=None)
+hypothesis_settings.load_profile("menny")
 
 
 def pytest_configure() -> None:

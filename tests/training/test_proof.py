@@ -390,7 +390,10 @@ def test_a_proof_goes_into_the_card_of_the_weights_it_is_about(copied_weights: P
     assert after.is_proven
     assert after.card is not None
     assert before.card is not None
-    assert after.card.model_copy(update={"proof": before.card.proof}) == before.card
+    assert (
+        after.card.model_copy(update={"proof": before.card.proof, "answers": before.card.answers})
+        == before.card
+    )
 
 
 def test_a_proof_of_other_weights_is_refused(copied_weights: Path) -> None:
