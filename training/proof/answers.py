@@ -24,7 +24,6 @@ from training.atomic import write_atomically
 from training.dataset import ALLOWED_VOWELS, IS_ALLOWED
 from training.errors import WeightsError
 from training.proof.queries import Plan, multisets
-from training.settling import canonical_order
 from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 from training.weights.npz import parse_npz
 from training.weights.untrusted import read_file
@@ -39,7 +38,7 @@ BASE = ALLOWED_VOWELS.shape[1]
 _PLACES = BASE ** np.arange(MAX_QUERY_LENGTH)
 _LENGTHS = range(1, MAX_QUERY_LENGTH + 1)
 _SIZES = [comb(VOCABULARY_SIZE + n - 1, n) for n in _LENGTHS]
-_OFFSETS = [0, 0, *np.cumsum(_SIZES).tolist()]  # [n]: the first multiset of n letters
+_OFFSETS: list[int] = [0, 0, *np.cumsum(_SIZES).tolist()]  # [n]: the first multiset of n letters
 NUM_MULTISETS = sum(_SIZES)
 
 _DIGITS = np.full((VOCABULARY_SIZE, VOCABULARY_SIZE), -1, dtype=np.int64)  # [letter, answer]
@@ -53,26 +52,47 @@ def _before(size: int, letter: int) -> int:
     return sum(comb(VOCABULARY_SIZE - first + size - 2, size - 1) for first in range(letter))
 
 
-# The rank of a multiset among those of its length is a sum over its letters, by how many letters
-# follow: the combinatorial number system. [rest + 1, letter]; nothing for no letter.
-_RANKS = np.array(
+def _step(size: int, letter: int) -> int:
+    """What a letter adds to the rank of a multiset in which, with it, so many letters follow.
+
+    The rank is a sum over the letters: the combinatorial number system. It counts the shorter
+    multisets, too.
+    """
+    shorter = _OFFSETS[size] - _OFFSETS[size - 1]
+    return shorter + _before(size, letter) - _before(size - 1, letter)
+
+
+_STEPS = np.array(
     [
-        [_before(size, letter) - _before(size - 1, letter) for letter in range(VOCABULARY_SIZE)]
-        + [0]
-        for size in range(1, MAX_QUERY_LENGTH + 1)
+        [_step(MAX_QUERY_LENGTH - position, letter) for letter in range(VOCABULARY_SIZE)] + [0]
+        for position in range(MAX_QUERY_LENGTH)
     ]
 )
-_RANKS = np.concatenate([np.zeros_like(_RANKS[:1]), _RANKS])
+"""[position, letter]: `_step` where the letters stand at the end; nothing for `PADDING`."""
+
+# One query is looked up in Python's own objects, many in NumPy's arrays.
+_FEW = 32
 _ORDER = {letter: index for index, letter in enumerate(ALPHABET)}
-_RANK_OF = [dict(zip(ALPHABET, row[:-1], strict=True)) for row in _RANKS.tolist()]
+_STEPS_OF = [dict(zip(ALPHABET, row[:-1], strict=True)) for row in _STEPS.tolist()]
 _ANSWERS_OF = {
     letter: "".join(ALPHABET[answer] for answer in row)
     for letter, row in zip(ALPHABET, ALLOWED_VOWELS.tolist(), strict=True)
 }
+_TEXT = f"U{MAX_QUERY_LENGTH}"  # NumPy's strings: four bytes a character, NUL after the end
+_PLACE = np.arange(MAX_QUERY_LENGTH, dtype=np.int16)
+_PLACE_BITS = 3
+_KEY_OF_CHARACTER = np.full(128, PADDING << _PLACE_BITS, dtype=np.int16)
+_KEY_OF_CHARACTER[[ord(letter) for letter in ALPHABET]] = np.arange(VOCABULARY_SIZE) << _PLACE_BITS
+_CHARACTER_OF_ANSWER = np.zeros((VOCABULARY_SIZE + 1, BASE), dtype=np.uint32)  # [PADDING] is NUL
+_CHARACTER_OF_ANSWER[:-1] = [[ord(answer) for answer in row] for row in _ANSWERS_OF.values()]
+_SORTING_NETWORK = [(0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3)]
 
 
 class AnswerTable:
-    """Looks answers up; the codes (`NUM_MULTISETS`,) are those of the weights with a SHA-256."""
+    """Looks answers up; the codes (`NUM_MULTISETS`,) are those of the weights with a SHA-256.
+
+    Of equal letters the first one's digit counts: they are answered alike whatever the codes are.
+    """
 
     def __init__(self, codes: Codes, weights_sha256: str) -> None:
         self.codes = codes
@@ -80,36 +100,57 @@ class AnswerTable:
         self._codes = codes.data
 
     def answer(self, query: str) -> str:
-        """The response to a query of 1 to 5 letters."""
+        """The response to a query of 1 to 5 letters; 3 us."""
         letters = sorted(query, key=_ORDER.__getitem__)
-        rest = len(letters)
-        rank = _OFFSETS[rest]
+        place = MAX_QUERY_LENGTH - len(letters)
+        rank = 0
         for letter in letters:
-            rank += _RANK_OF[rest][letter]
-            rest -= 1
+            rank += _STEPS_OF[place][letter]
+            place += 1
         code = self._codes[rank]
-        answers = {}
+        answers: dict[str, str] = {}
         for letter in letters:
             code, digit = divmod(code, BASE)
-            answers[letter] = _ANSWERS_OF[letter][digit]
+            if letter not in answers:
+                answers[letter] = _ANSWERS_OF[letter][digit]
         return "".join([answers[letter] for letter in query])
 
-    def answers(self, queries: Letters) -> Letters:
-        """Letters (B, L) to letters (B, L), `PADDING` at the ends of both."""
-        order = canonical_order(queries)
-        letters = np.take_along_axis(queries, order, axis=1)
-        digits = self.codes[ranks(letters)][:, None] // _PLACES % BASE  # (B, L)
-        answers = np.where(letters == PADDING, PADDING, ALLOWED_VOWELS[letters, digits])
-        responses = np.empty_like(queries)
-        np.put_along_axis(responses, order, answers.astype(np.int8), axis=1)
-        return responses
+    def answers(self, queries: Sequence[str]) -> list[str]:
+        """The responses to queries of 1 to 5 letters, in order; 0.3 ms for 1,024.
+
+        Columns of all queries at once, (L, B), are sorted by a network of comparisons.
+        """
+        if len(queries) < _FEW:
+            return [self.answer(query) for query in queries]
+        characters = np.array(queries, dtype=_TEXT).view(np.uint32).reshape(-1, MAX_QUERY_LENGTH)
+        keys = list(_KEY_OF_CHARACTER[characters.T] + _PLACE[:, None])
+        for low, high in _SORTING_NETWORK:
+            one, other = keys[low], keys[high]
+            keys[low], keys[high] = np.minimum(one, other), np.maximum(one, other)
+        ordered = np.array(keys)
+        letters = ordered >> _PLACE_BITS  # (L, B), the padding first
+        digits = self._digits(letters)
+        responses = np.empty(characters.size, dtype=np.uint32)
+        places = ordered & (1 << _PLACE_BITS) - 1
+        starts = np.arange(0, characters.size, MAX_QUERY_LENGTH)
+        responses[places + starts] = _CHARACTER_OF_ANSWER[letters, digits]
+        texts: list[str] = responses.view(_TEXT).tolist()
+        return texts
+
+    def _digits(self, letters: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+        """Of canonical queries (L, B), the padding first: (L, B)."""
+        num_missing = (letters == PADDING).sum(axis=0)
+        codes = self.codes[ranks(letters)] * _PLACES[num_missing]
+        digits: npt.NDArray[np.int64] = codes // _PLACES[:, None] % BASE
+        for place in range(1, MAX_QUERY_LENGTH):
+            is_same = letters[place] == letters[place - 1]
+            np.copyto(digits[place], digits[place - 1], where=is_same)
+        return digits
 
 
-def ranks(letters: Letters) -> npt.NDArray[np.int64]:
-    """Where each canonical query of (B, L) is among all multisets, (B,)."""
-    lengths = (letters != PADDING).sum(axis=1)
-    rest = np.maximum(lengths[:, None] - np.arange(MAX_QUERY_LENGTH), 0)
-    found: npt.NDArray[np.int64] = np.array(_OFFSETS)[lengths] + _RANKS[rest, letters].sum(axis=1)
+def ranks(letters: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Where each canonical query of (L, B), the padding first, is among all multisets: (B,)."""
+    found: npt.NDArray[np.int64] = _STEPS[_PLACE[:, None], letters].sum(axis=0)
     return found
 
 

@@ -170,7 +170,8 @@ def _parse_array(
         with archive.open(member) as packed:
             # Checks the CRC-32. Never without a size: what the directory says of it may be a lie,
             # and zipfile would unpack up to 2 GiB before it looks.
-            file = io.BytesIO(packed.read(max_size))
+            data = packed.read(max_size)
+        file = io.BytesIO(data)
         actual_shape, is_fortran, dtype = _read_header(file)
     except Exception as error:  # as many ways to fail as there are kinds of damage
         raise WeightsError(f"{what}: damaged: {words_of(error)}") from error
@@ -180,10 +181,9 @@ def _parse_array(
         raise WeightsError(f"{what}: dtype {dtype} instead of {expected_dtype}")
     if actual_shape != shape:
         raise WeightsError(f"{what}: shape {actual_shape} instead of {shape}")
-    values = file.read()
-    if len(values) != num_bytes:
-        raise WeightsError(f"{what}: {len(values):,} bytes of data instead of {num_bytes:,}")
-    array = np.frombuffer(values, dtype=dtype).copy()
+    if (size := len(data) - file.tell()) != num_bytes:
+        raise WeightsError(f"{what}: {size:,} bytes of data instead of {num_bytes:,}")
+    array = np.frombuffer(data, dtype=dtype, offset=file.tell()).copy()
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise WeightsError(f"{what}: has values that are not finite (NaN or infinity)")
     return array.reshape(shape, order="F" if is_fortran else "C")
