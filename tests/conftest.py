@@ -26,6 +26,14 @@ def pytest_configure() -> None:
             signal.signal(signum, _do_nothing)
 
 
+DEAR = ("tests/test_static", "tests/end_to_end", "tests/jobs", "tests/playground")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(DEAR))
+
+
 def _do_nothing(*_: object) -> None:
     """Ignores a signal here; a process that is started from here gets the default."""
 
