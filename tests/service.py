@@ -92,8 +92,10 @@ def running_service(
     ):
         try:
             service = Service(process)
-            yield service
-            service.client.close()
+            try:
+                yield service
+            finally:
+                service.client.close()
         finally:
             process.kill()
 

@@ -155,6 +155,7 @@ def test_a_clock_that_is_put_back_a_month_changes_no_answer_and_no_order(tmp_pat
         assert admin.delete(f"/train/{job_id}").json()["state"] == "cancelled"
 
         second = run_job(admin, **TINY, seed=2, promote="never")
+        assert (first["state"], second["state"]) == ("succeeded", "succeeded"), second["reason"]
         models = admin.get("/models").json()["models"]
         assert [model["version"] for model in models] == [second["version"], SHIPPED]
         assert [job["id"] for job in admin.get("/train").json()["jobs"]] == [3, 2, 1]
