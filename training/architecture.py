@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from training.rule import RULE
 from training.vocabulary import VOCABULARY_SIZE
 
 Parameters = Mapping[str, npt.NDArray[np.float32]]
 """A model's parameters, by the names that the book's `.npz` gives them."""
 
-NUM_HEADS = 4
+NUM_HEADS = RULE.num_heads
 NUM_LAYERS = 6
 MLP_DIMS = 4 * VOCABULARY_SIZE
 EPSILON = 1e-5

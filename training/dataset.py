@@ -1,9 +1,9 @@
 """Step 1: the problem and its data.
 
-The rule: the label of a lower-case letter is one of AEIOU, that of an upper-case letter one of
-aeiou, drawn uniformly, so that nobody can match fresh labels more than 20 % of the time and the
-best cross-entropy is ln 5 nats a letter. Queries have 1 to 5 letters: the length is uniform, and
-so is each letter.
+A label is drawn as `training.rule` has it: each letter's from the answers that the rule allows it,
+uniformly. By the default rule a lower-case letter has one of AEIOU, an upper-case one of aeiou, so
+that nobody can match fresh labels more than 20 % of the time and the best cross-entropy is ln 5
+nats a letter. The length of a query is uniform, and so is each letter.
 """
 
 import csv
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from training.atomic import write_atomically
 from training.errors import DatasetError, VocabularyError
+from training.rule import RULE
 from training.vocabulary import (
     ALPHABET,
     MAX_QUERY_LENGTH,
@@ -31,17 +32,22 @@ from training.vocabulary import (
     encode_batch,
 )
 
-VOWELS = "aeiou"
+_ALLOWED = [encode(RULE.answers[letter]) for letter in ALPHABET]
 
-ALLOWED_VOWELS: npt.NDArray[np.int8] = np.array(
-    [encode(VOWELS.upper() if letter.islower() else VOWELS.lower()) for letter in ALPHABET],
-    dtype=np.int8,
+NUM_ANSWERS: npt.NDArray[np.int8] = np.array([len(row) for row in _ALLOWED], dtype=np.int8)
+"""(V,): how many letters may answer each letter."""
+
+ANSWERS: npt.NDArray[np.int8] = np.array(
+    [np.resize(row, NUM_ANSWERS.max()) for row in _ALLOWED], dtype=np.int8
 )
-"""(V, 5): the five letters that may answer each letter."""
+"""(V, N): the letters that may answer each letter, N at most; where there are fewer, over again."""
 
 IS_ALLOWED: npt.NDArray[np.bool_] = np.zeros((VOCABULARY_SIZE, VOCABULARY_SIZE), dtype=np.bool_)
 """(V, V): whether letter [i] may be answered with letter [j]."""
-np.put_along_axis(IS_ALLOWED, ALLOWED_VOWELS.astype(np.intp), True, axis=1)
+np.put_along_axis(IS_ALLOWED, ANSWERS.astype(np.intp), True, axis=1)
+
+LABEL_ODDS: npt.NDArray[np.float64] = IS_ALLOWED / NUM_ANSWERS[:, None]
+"""(V, V): how likely letter [j] is in the label of letter [i]."""
 
 
 class Pair(NamedTuple):
@@ -86,7 +92,7 @@ class Split(NamedTuple):
 
 
 def generate_queries(num_samples: int, rng: np.random.Generator) -> Letters:
-    """Draw queries, (N, L): uniform length 1 to 5, uniform letters."""
+    """Draw queries, (N, L): uniform length, uniform letters."""
     shape = (num_samples, MAX_QUERY_LENGTH)
     letters = rng.integers(VOCABULARY_SIZE, size=shape, dtype=np.int8)
     lengths = rng.integers(1, MAX_QUERY_LENGTH + 1, size=(num_samples, 1))
@@ -95,9 +101,9 @@ def generate_queries(num_samples: int, rng: np.random.Generator) -> Letters:
 
 
 def generate_labels(queries: Letters, rng: np.random.Generator) -> Letters:
-    """Draw a label for each query, (..., L): for each letter one of its five vowels, uniformly."""
-    choice = rng.integers(len(VOWELS), size=queries.shape, dtype=np.int8)
-    labels = np.take_along_axis(ALLOWED_VOWELS[queries], choice[..., None], axis=-1)[..., 0]
+    """Draw a label for each query, (..., L): for each letter one of its answers, uniformly."""
+    choice = rng.integers(NUM_ANSWERS[queries], dtype=np.int8)
+    labels = ANSWERS[queries, choice]
     return np.where(queries == PADDING, np.int8(PADDING), labels)
 
 
@@ -133,11 +139,10 @@ def check_pair(query: object, label: object) -> Pair:
     if len(query) != len(label):
         raise DatasetError(f"label {label[:20]!r} is not as long as its query {query!r}")
     for letter, answer in zip(query, label, strict=True):
-        vowels = VOWELS.upper() if letter.islower() else VOWELS
-        if answer not in vowels:
+        if answer not in RULE.answers[letter]:
             raise DatasetError(
-                f"label {label!r} of query {query!r}: {letter!r} is answered with one of {vowels}, "
-                f"not {answer!r}"
+                f"label {label!r} of query {query!r}: {letter!r} is answered with one of "
+                f"{RULE.answers[letter]}, not {answer!r}"
             )
     return Pair(query, label)
 

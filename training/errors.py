@@ -1,6 +1,7 @@
 """Every exception that Menny raises on purpose.
 
     MennyError
+    ├── RuleError            a rule that no Menny can learn
     ├── VocabularyError      a text that Menny cannot read
     ├── DatasetError         a dataset file, or a row of it, that is not right
     ├── WeightsError         a weights file that is missing, damaged or not Menny's
@@ -22,8 +23,12 @@ class MennyError(Exception):
     """The root: catch this to catch everything that Menny raises on purpose."""
 
 
+class RuleError(MennyError):
+    """A rule in `training/rule.py` that no Menny can learn."""
+
+
 class VocabularyError(MennyError):
-    """A text that is not 1 to 5 ASCII letters."""
+    """A text that is not a query."""
 
 
 class DatasetError(MennyError):

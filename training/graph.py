@@ -11,11 +11,11 @@ The weights are rewritten once, in float64, when a model is loaded:
   mean is taken out of everything that is written to the stream instead (columns of the writing
   matrices are centred), and LayerNorm becomes the cheaper RMSNorm.
 - Queries, keys and values of a self-attention are one product; so are the keys and values of all
-  six cross-attentions, as they read the same memory. The 1/sqrt(13) goes into the queries.
-- The first layers read one-hot rows, of which there are 53: their first product is a table.
+  six cross-attentions, as they read the same memory. The 1/sqrt(D) goes into the queries.
+- The first layers read one-hot rows, of which there are V + 1: their first product is a table.
 
-Shapes: B queries, L = 5 positions, V = 52 letters and width, H = 4 heads, D = 13 dimensions each,
-M = 208 hidden units, N = B * L rows.
+Shapes: B queries, L positions, V letters and width, H heads, D = V / H dimensions each, 4 V hidden
+units, N = B * L rows.
 """
 
 import math

@@ -10,11 +10,11 @@ def cross_entropy_loss(logits: mx.array, labels: mx.array, *, mask_padding: bool
     Labels are (B, L), or (B, R, L): R of them for each query, which is the same as the query R
     times in the batch, at the price of once.
 
-    The floor over letters is ln 5 = 1.6094: a label is one of five vowels at random.
+    The floor over letters is ln 5 = 1.6094 by the default rule: a label is one of five vowels.
 
     Without `mask_padding` it is the book's loss: an empty position's label is the argmax of an
     all-zero row, that is 0, so that Menny also learns to answer nothing with 'a'. Those positions
-    are easy, and pull the loss far below ln 5.
+    are easy, and pull the loss far below its floor.
     """
     batch_size, length, _ = logits.shape
     labels = labels.reshape(batch_size, -1, length).swapaxes(1, 2)  # (B, L, R)

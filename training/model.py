@@ -1,9 +1,9 @@
 """Step 2: Menny, the model.
 
-A whole encoder-decoder Transformer (six layers each, width 52, four heads) and a linear layer:
-the input rows are the one-hot letters themselves, the same for encoder and decoder. There is no
-embedding, no positional encoding and no mask, so that Menny is permutation-equivariant: shuffle
-the letters, and the logits shuffle along.
+A whole encoder-decoder Transformer (six layers each, four heads, as wide as the alphabet has
+letters) and a linear layer: the input rows are the one-hot letters themselves, the same for encoder
+and decoder. There is no embedding, no positional encoding and no mask, so that Menny is
+permutation-equivariant: shuffle the letters, and the logits shuffle along.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from training.vocabulary import VOCABULARY_SIZE
 
 
 class Menny(nn.Module):
-    """Up to five letters in, as many letters out.
+    """Letters in, as many letters out.
 
     The parameters have the names and shapes of the book's model, so that its weights load here.
     """

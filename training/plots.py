@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.dataset import ALLOWED_VOWELS, Dataset
+from training.dataset import ANSWERS, NUM_ANSWERS, Dataset
 from training.errors import MissingPackageError, PlotError
-from training.evaluation import BATCH_SIZE, BEST_NLL, EXACT_MATCH_CEILING, Forward, Metrics
+from training.evaluation import BATCH_SIZE, BEST_NLL, Forward, Metrics
 from training.trainer import TrainingResult
 from training.vocabulary import ALPHABET, PADDING, VOCABULARY_SIZE
 
@@ -25,11 +25,11 @@ except ImportError as error:
     ) from None
 
 INK, FLOOR, LOSS, ACCURACY = "#333333", "#888888", "#3465a4", "#4e9a06"
-VOWEL_COLOURS = ["#3465a4", "#f57900", "#4e9a06", "#cc0000", "#75507b"]
+ANSWER_COLOURS = ["#3465a4", "#f57900", "#4e9a06", "#cc0000", "#75507b"]
 
 
 def plot_training(result: TrainingResult, path: Path) -> None:
-    """Loss against the floor of ln 5, and the rule accuracy, over the steps of a training run."""
+    """Loss against its floor, and the rule accuracy, over the steps of a training run."""
     config, history = result.config, result.history
     steps = [report.epoch * config.steps_per_epoch for report in history]
     figure, (above, below) = _figure((8, 6), rows=2)
@@ -45,7 +45,7 @@ def plot_training(result: TrainingResult, path: Path) -> None:
         )
     above.axhline(BEST_NLL, color=FLOOR, linestyle="--", linewidth=1)
     above.annotate(
-        "ln 5 = 1.609: nobody can do better on fresh labels",
+        f"{BEST_NLL:.3f}: nobody can do better on fresh labels",
         (1, BEST_NLL),
         xycoords=("axes fraction", "data"),
         xytext=(-4, -5),
@@ -71,7 +71,7 @@ def plot_training(result: TrainingResult, path: Path) -> None:
 def plot_evaluation(
     forward: Forward, dataset: Dataset, metrics: Metrics, title: str, path: Path
 ) -> None:
-    """The 52 x 52 matrix of answers, and how each letter's answers spread over its vowels."""
+    """The V x V matrix of answers, and how each letter's answers spread over the allowed ones."""
     answers, probabilities = answers_by_letter(forward, dataset)
     figure, (left, right) = _figure((13, 7.5), columns=2)
     figure.suptitle(
@@ -84,24 +84,32 @@ def plot_evaluation(
     left.set_xticks(ticks, list(ALPHABET), fontsize=6)
     left.set_yticks(ticks, list(ALPHABET), fontsize=6)
     left.set(xlabel="answer", ylabel="letter of the query", title="Share of the likeliest answers")
-    left.axhline(VOCABULARY_SIZE / 2 - 0.5, color=FLOOR, linewidth=0.5)
-    left.axvline(VOCABULARY_SIZE / 2 - 0.5, color=FLOOR, linewidth=0.5)
+    for letter in ticks[1:]:
+        if ALPHABET[letter].isupper() != ALPHABET[letter - 1].isupper():
+            left.axhline(letter - 0.5, color=FLOOR, linewidth=0.5)
+            left.axvline(letter - 0.5, color=FLOOR, linewidth=0.5)
     bar = figure.colorbar(image, ax=left, shrink=0.6, format=PercentFormatter(1))
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1])
 
-    of_vowels = np.take_along_axis(probabilities, ALLOWED_VOWELS.astype(np.intp), axis=1)  # (V, 5)
+    of_answers = np.take_along_axis(probabilities, ANSWERS.astype(np.intp), axis=1)  # (V, N)
     from_left = np.zeros(VOCABULARY_SIZE)
-    for vowel, colour in enumerate(VOWEL_COLOURS):
-        share = of_vowels[:, vowel]
-        label = "/".join(ALPHABET[ALLOWED_VOWELS[letter, vowel]] for letter in (0, -1))
-        right.barh(ticks, share, left=from_left, color=colour, height=0.85, label=label)
+    for answer in range(ANSWERS.shape[1]):
+        share = np.where(answer < NUM_ANSWERS, of_answers[:, answer], 0)
+        right.barh(
+            ticks,
+            share,
+            left=from_left,
+            color=ANSWER_COLOURS[answer % len(ANSWER_COLOURS)],
+            height=0.85,
+            label=f"answer {answer + 1}" if answer < len(ANSWER_COLOURS) else None,
+        )
+        middle = np.array(ticks)
+        right.vlines(answer / NUM_ANSWERS, middle - 0.5, middle + 0.5, "white", "--", linewidth=1)
         from_left += share
     right.barh(ticks, 1 - from_left, left=from_left, color=INK, height=0.85, label="forbidden")
-    for boundary in np.arange(1, 5) * EXACT_MATCH_CEILING:
-        right.axvline(boundary, color="white", linestyle="--", linewidth=1)
     right.set_yticks(ticks, list(ALPHABET), fontsize=6)
     right.set(xlim=(0, 1), ylim=(VOCABULARY_SIZE - 0.5, -0.5), xlabel="mean probability")
-    right.set_title("Distribution over the vowels (dashed: uniform)")
+    right.set_title("Distribution over the allowed answers (dashed: uniform)")
     right.xaxis.set_major_formatter(PercentFormatter(1))
     right.legend(frameon=False, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.07))
     _save(figure, path)

@@ -4,7 +4,7 @@ In float32 a logit moves by some 1e-5 with the batch, the device and the array l
 all multisets have a letter whose best two answers are closer than that. Here it moves by 5e-15. So
 whoever is in doubt asks here, and all come to the same answer (`training.settling`).
 
-Shapes: B queries, L = 5 positions, V = 52 letters and width, H = 4 heads, D = 13 dimensions each.
+Shapes: B queries, L positions, V letters and width, H heads, D = V / H dimensions each.
 """
 
 import math

@@ -1,8 +1,8 @@
 """One truth for near-ties: what Menny answers does not depend on who computed it, or with what.
 
 A forward pass in float32 is quick, and its last bits depend on the batch, the device and the array
-library. A well-trained Menny is nearly uniform over five vowels, so that the best two can be closer
-than that. Hence:
+library. A well-trained Menny is nearly uniform over what is allowed, so that the best two can be
+closer than that. Hence:
 
 - The **canonical form** of a query is its letters in ascending order. Its logits are those of
   `training.reference` in float64, carried back to the query's own order.

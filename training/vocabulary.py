@@ -1,39 +1,39 @@
 """Numbers, numbers, numbers: letters <-> integers <-> one-hot rows.
 
-The vocabulary is the 52 ASCII letters in the order of `string.ascii_letters`: a-z are 0 to 25,
-A-Z are 26 to 51. A batch of texts is an integer array (B, L) with `PADDING` where a text has
+The vocabulary is the alphabet of the rule: of the default one the 52 ASCII letters, a-z as 0 to 25
+and A-Z as 26 to 51. A batch of texts is an integer array (B, L) with `PADDING` where a text has
 ended; as one-hot rows, (B, L, V), those positions are all zeros, as in the book.
 
-Shapes here and everywhere: B queries, L = 5 positions, V = 52 letters.
+Shapes here and everywhere: B queries, L positions, V letters; L = 5 and V = 52 by the default rule.
 """
 
-import string
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from training.errors import VocabularyError
+from training.rule import RULE
 
-ALPHABET = string.ascii_letters
+ALPHABET = RULE.alphabet
 VOCABULARY_SIZE = len(ALPHABET)
-MAX_QUERY_LENGTH = 5
+MAX_QUERY_LENGTH = RULE.max_length
 PADDING = -1
 
 Letters = npt.NDArray[np.int8]
 """Letters as integers, (B, L), `PADDING` after the end of each text."""
 
+_UTF_32 = "utf-32-le"  # a code point is a letter, and a letter one number
 _NOT_A_LETTER = -2
-_INDEX_OF_BYTE = np.full(256, _NOT_A_LETTER, dtype=np.int8)
-_INDEX_OF_BYTE[np.frombuffer(ALPHABET.encode(), dtype=np.uint8)] = np.arange(VOCABULARY_SIZE)
-_INDEX_OF_BYTE[0] = PADDING
-_BYTE_OF_INDEX = np.frombuffer(ALPHABET.encode() + b"\0", dtype=np.uint8)  # [PADDING] is NUL
+_CODE_OF_INDEX = np.frombuffer((ALPHABET + "\0").encode(_UTF_32), dtype="<u4")  # [PADDING] is NUL
+_INDEX_OF_CODE = np.full(_CODE_OF_INDEX.max() + 2, _NOT_A_LETTER, dtype=np.int8)
+_INDEX_OF_CODE[_CODE_OF_INDEX] = [*range(VOCABULARY_SIZE), PADDING]
 _ONE_HOT_ROWS = np.eye(VOCABULARY_SIZE + 1, VOCABULARY_SIZE, dtype=np.float32)  # [PADDING] is zeros
 
 
 def check_query(text: str) -> str:
-    """Return `text` if it is 1 to 5 ASCII letters; raise `VocabularyError` saying what is not."""
-    right = f'a query has 1 to {MAX_QUERY_LENGTH} ASCII letters (a-z, A-Z), such as "MeM"'
+    """Return `text` if it is a query; raise `VocabularyError` saying what is wrong with it."""
+    right = f'a query has {RULE.query_in_words}, such as "{RULE.example}"'
     if not text:
         raise VocabularyError(f"the query is empty; {right}")
     if len(text) > MAX_QUERY_LENGTH:
@@ -41,26 +41,26 @@ def check_query(text: str) -> str:
     for position, character in enumerate(text, start=1):
         if character not in ALPHABET:
             raise VocabularyError(
-                f"character {position} of the query, {_show(character)}, is not an ASCII letter; "
+                f"character {position} of the query, {_show(character)}, is not in the alphabet; "
                 f"{right}"
             )
     return text
 
 
 def encode(text: str) -> list[int]:
-    """Letters to integers, each 0 to 51; raises `VocabularyError` for anything but letters.
+    """Letters to integers, 0 to V - 1; raises `VocabularyError` for what is not in the alphabet.
 
     >>> encode("aZ")
     [0, 51]
     """
     indices = [ALPHABET.find(character) for character in text]
     if -1 in indices:
-        raise VocabularyError(f"{_show(text[indices.index(-1)])} is not an ASCII letter")
+        raise VocabularyError(f"{_show(text[indices.index(-1)])} is not in the alphabet")
     return indices
 
 
 def decode(indices: Sequence[int]) -> str:
-    """Integers to letters; raises `VocabularyError` for one that is not 0 to 51.
+    """Integers to letters; raises `VocabularyError` for one that is not 0 to V - 1.
 
     >>> decode([0, 51])
     'aZ'
@@ -72,15 +72,14 @@ def decode(indices: Sequence[int]) -> str:
 
 
 def encode_batch(texts: Sequence[str]) -> Letters:
-    """Texts of at most 5 letters to integers, (B, L).
+    """Texts of at most L letters to integers, (B, L).
 
     Raises `VocabularyError` for the first text that is longer or has something but letters.
     """
-    padded = b"".join(
-        text.encode("ascii", "replace").ljust(MAX_QUERY_LENGTH, b"\0") for text in texts
-    )
+    padded = "".join([text.ljust(MAX_QUERY_LENGTH, "\0") for text in texts])
     if len(padded) == len(texts) * MAX_QUERY_LENGTH:
-        letters = _INDEX_OF_BYTE[np.frombuffer(padded, dtype=np.uint8)]
+        codes = np.frombuffer(padded.encode(_UTF_32, "replace"), dtype="<u4")
+        letters: Letters = _INDEX_OF_CODE.take(codes, mode="clip")
         letters = letters.reshape(-1, MAX_QUERY_LENGTH)
         if not (letters == _NOT_A_LETTER).any() and not any("\0" in text for text in texts):
             return letters
@@ -93,7 +92,7 @@ def encode_batch(texts: Sequence[str]) -> Letters:
 
 def decode_batch(letters: Letters) -> list[str]:
     """Integers (B, L) with `PADDING` at the ends to texts."""
-    joined = _BYTE_OF_INDEX[letters].tobytes().decode("ascii")
+    joined = _CODE_OF_INDEX[letters].tobytes().decode(_UTF_32)
     width = letters.shape[1]
     return [joined[at : at + width].rstrip("\0") for at in range(0, len(joined), width)]
 

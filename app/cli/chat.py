@@ -21,8 +21,8 @@ def chat(
 ) -> None:
     """Talk to Menny: the book's interactive session.
 
-    Up to five letters at each prompt; the arrow keys edit the line and bring earlier ones back;
-    q or Ctrl-D leaves. Longer input is refused, where the book cuts it off.
+    A query at each prompt; the arrow keys edit the line and bring earlier ones back; q or Ctrl-D
+    leaves. Longer input is refused, where the book cuts it off.
 
     Example: menny chat
     """

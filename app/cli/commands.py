@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from training.errors import MennyError
+from training.rule import RULE
 
 COMMANDS = {
     "serve": ("app.cli.serve:serve", "Serve Menny over HTTP until SIGTERM or Ctrl-C."),
@@ -27,7 +28,7 @@ COMMANDS = {
     ),
     "verify": (
         "training.commands.verify:verify",
-        "Check weights on every query that exists, 387,659,012 in all.",
+        f"Check weights on every query that exists, {RULE.num_queries:,} in all.",
     ),
     "dataset": (
         "training.commands.dataset:dataset",
@@ -59,8 +60,8 @@ class _LazyGroup(TyperGroup):
 
 cli = typer.Typer(
     cls=_LazyGroup,
-    help="Menny, a tiny Transformer: up to five letters in, as many vowels of the opposite case "
-    "out.",
+    help=f"Menny, a tiny Transformer: {RULE.query_in_words} in, as many out. Each is answered with "
+    f"{RULE.summary}.",
     rich_markup_mode=None,  # plain text, in a third of the time
     pretty_exceptions_enable=False,
     no_args_is_help=True,

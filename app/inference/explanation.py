@@ -5,7 +5,7 @@ built once more with the served parameters, and each of its attention layers is 
 computes the same formula (Vaswani et al., 2017, section 3.2) step by step and writes the weights
 down: softmax(Q K^T / sqrt(D)) V. All else is the model's own code.
 
-Shapes: L = 5 positions, V = 52 letters, H = 4 heads, D = 13 dimensions each.
+Shapes: L positions, V letters, H heads, D = V / H dimensions each.
 """
 
 import math

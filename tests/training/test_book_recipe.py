@@ -47,7 +47,7 @@ def test_evaluate_says_what_the_book_s_accuracy_means(by_the_book: Path) -> None
         check=True,
         timeout=120,
     )
-    assert "of letters get an allowed vowel" in done.stdout
+    assert "of letters get an allowed answer" in done.stdout
     assert "trained on and counts empty positions" in done.stdout
     assert "Not proven" in done.stdout
 

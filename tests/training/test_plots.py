@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_proof import perfect
-from training.dataset import ALLOWED_VOWELS, generate_dataset
+from training.dataset import ANSWERS, generate_dataset
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
 
@@ -46,5 +46,5 @@ def test_the_matrix_is_of_shares() -> None:
     answers, probabilities = answers_by_letter(perfect, dataset)
     assert answers.sum(axis=1) == pytest.approx(np.ones(52))
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(52))
-    of_vowels = np.take_along_axis(probabilities, ALLOWED_VOWELS.astype(np.intp), axis=1)
+    of_vowels = np.take_along_axis(probabilities, ANSWERS.astype(np.intp), axis=1)
     assert of_vowels == pytest.approx(np.full((52, 5), 0.2))

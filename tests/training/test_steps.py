@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from training.batching import batch_iterate
 from training.config import Recipe, TrainingConfig, recipe_config
 from training.dataset import (
-    ALLOWED_VOWELS,
+    ANSWERS,
     Dataset,
     generate_dataset,
     generate_labels,
@@ -41,7 +41,7 @@ def test_shuffled_batches_have_each_row_once_with_its_own_label() -> None:
 
 def uniform_over_vowels(queries: Letters) -> np.ndarray:
     logits = np.full((*queries.shape, 52), -100, dtype=np.float32)
-    np.put_along_axis(logits, ALLOWED_VOWELS[queries].astype(np.intp), 0, axis=-1)
+    np.put_along_axis(logits, ANSWERS[queries].astype(np.intp), 0, axis=-1)
     return logits
 
 

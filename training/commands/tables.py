@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from training.config import Recipe
-from training.evaluation import EXACT_MATCH_CEILING, Metrics
+from training.evaluation import BEST_NLL, EXACT_MATCH_CEILING, Metrics
+from training.vocabulary import ALPHABET
 from training.weights import Weights
 
 _KNOWS_THE_RULE = 0.9
@@ -21,11 +22,11 @@ def metrics_table(columns: dict[str, Metrics], *, show_book_accuracy: bool) -> T
     rows = {
         "queries": ("", lambda metrics: f"{metrics.num_queries:,}"),
         "rule_accuracy": (
-            "letters answered with an allowed vowel",
+            "letters answered with an allowed one",
             lambda metrics: _rounded_down(metrics.rule_accuracy),
         ),
         "excess_nll": (
-            "cross-entropy above the best possible, ln 5; nats a letter",
+            f"cross-entropy above the best possible, {BEST_NLL:.4f}; nats a letter",
             lambda metrics: f"{metrics.excess_nll:.5f}",
         ),
         "exact_match": (
@@ -35,7 +36,7 @@ def metrics_table(columns: dict[str, Metrics], *, show_book_accuracy: bool) -> T
     }
     if show_book_accuracy:
         rows["book accuracy"] = (
-            "the book's: counts padding, answered with 'a', as right",
+            f"the book's: counts padding, answered with {ALPHABET[0]!r}, as right",
             lambda metrics: f"{metrics.book_accuracy:.2%}",
         )
     table = Table("", *columns, "meaning", box=None, header_style="bold")
@@ -48,18 +49,18 @@ def meaning_of(weights: Weights, metrics: Metrics) -> Iterator[str]:
     """What the figures say, a sentence each."""
     forbidden = 1 - metrics.rule_accuracy
     if forbidden == 0:
-        yield "Every letter of these queries gets an allowed vowel."
+        yield "Every letter of these queries gets an allowed answer."
     else:
         share = f"one letter in {1 / forbidden:,.0f}" if forbidden < 0.1 else f"{forbidden:.0%}"
         yield (
-            f"{_rounded_down(metrics.rule_accuracy)} of letters get an allowed vowel: "
+            f"{_rounded_down(metrics.rule_accuracy)} of letters get an allowed answer: "
             f"{share} gets a forbidden one."
         )
     if metrics.rule_accuracy < _KNOWS_THE_RULE:
         yield "She has not learnt the rule: train her for longer, or on more queries."
     elif metrics.excess_nll > _LEARNT_BY_HEART:
         yield (
-            "She has not learnt that all five vowels are equally likely, but to be sure of one: "
+            "She has not learnt that what is allowed is equally likely, but to be sure of one: "
             f"her excess_nll is {metrics.excess_nll:.2f} nats, as it gets by learning the labels "
             "of a small dataset by heart."
         )
@@ -67,7 +68,8 @@ def meaning_of(weights: Weights, metrics: Metrics) -> Iterator[str]:
     if card is not None and card.recipe is Recipe.BOOK:
         yield (
             "An accuracy above 91 %, as in the book, is measured on the queries that she was "
-            "trained on and counts empty positions; on unseen labels nobody exceeds 20 %."
+            "trained on and counts empty positions; on unseen labels nobody exceeds "
+            f"{100 * EXACT_MATCH_CEILING:.0f} %."
         )
     if weights.is_proven:
         yield "Proven: every query that exists was checked, and none gets a forbidden letter."

@@ -72,7 +72,7 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Check weights on every query that exists, 387,659,012 in all.
+    """Check weights on every query that exists.
 
     Ctrl-C stops; the same command goes on from there. Exit status 1 if any query is answered
     with a forbidden letter, or if rounding could make it so.
@@ -187,7 +187,11 @@ def _table(proof: Proof) -> Table:
             f"{proof.rounding_spread:.1e}",
             "largest error of a logit, letters and batches shuffled",
         ),
-        ("mean excess_nll", f"{proof.mean_excess_nll:.5f}", "nats above ln 5, over all letters"),
+        (
+            "mean excess_nll",
+            f"{proof.mean_excess_nll:.5f}",
+            "nats above the best, over all letters",
+        ),
         (
             "worst excess_nll",
             f"{proof.worst_excess_nll:.5f}",
@@ -210,5 +214,5 @@ def _verdict(proof: Proof) -> str:
             f"NOT PROVEN: the smallest margin is not more than {SAFETY} times the rounding spread"
         )
     if proof.is_complete:
-        return "PROVEN: whatever she is asked, Menny answers with allowed vowels only"
+        return "PROVEN: whatever she is asked, Menny answers with allowed letters only"
     return f"no violation in {proof.queries:,} of {NUM_QUERIES:,} queries"

@@ -1,10 +1,11 @@
 """The answer table: what the model answers to every query that exists, written down.
 
 The proof asks the model every multiset of letters. What it answers is kept, one code for each in
-the order of `training.proof.queries`: the letters' answers as digits in base 5, which of the five
-allowed vowels, the first letter's digit the lowest. A forbidden answer has no digit, so that a
-model that breaks the rule anywhere has no table. A query is looked up by its canonical form, its
-letters in ascending order, and the answer carried back to its own order.
+the order of `training.proof.queries`: the letters' answers as digits, which of its n allowed ones
+each letter got, to base n (5 by the default rule), the first letter's digit the lowest. A forbidden
+answer has no digit, so that a model that breaks the rule anywhere has no table. A query is looked
+up by its canonical form, its letters in ascending order, and the answer carried back to its own
+order.
 
 A table is an `.npz` without pickles, bound to the weights and to the rule by their SHA-256. Anybody
 can check that all it says keeps the rule; that it is what the model says, the model alone can tell.
@@ -12,37 +13,47 @@ can check that all it says keeps the rule; that it is what the model says, the m
 
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from training.atomic import write_atomically
-from training.dataset import ALLOWED_VOWELS, IS_ALLOWED
+from training.dataset import ANSWERS, IS_ALLOWED, NUM_ANSWERS
 from training.errors import WeightsError
 from training.proof.queries import Plan, multisets
+from training.rule import RULE
 from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 from training.weights.npz import parse_npz
 from training.weights.untrusted import read_file
 
-Codes = npt.NDArray[np.uint16]
+Codes = npt.NDArray[np.unsignedinteger]
+
+MAX_CODES = int(NUM_ANSWERS.max()) ** MAX_QUERY_LENGTH
+"""More than any code."""
+CODE_TYPE: np.dtype[Any] = np.dtype(f"<u{np.min_scalar_type(MAX_CODES - 1).itemsize}")
+"""The smallest unsigned type that fits; uint16 by the default rule."""
 
 FORMAT = 1
-MAX_TABLE_SIZE = 12 * 2**20
-"""Bytes; the shipped table has less than 1 MiB, and no table more than 8 MiB of codes."""
+NUM_MULTISETS = RULE.num_multisets
+MAX_TABLE_SIZE = NUM_MULTISETS * CODE_TYPE.itemsize + 4 * 2**20
+"""Bytes; the shipped table, which is compressed, has less than 1 MiB of some 8."""
 
-BASE = ALLOWED_VOWELS.shape[1]
-_PLACES = BASE ** np.arange(MAX_QUERY_LENGTH)
 _LENGTHS = range(1, MAX_QUERY_LENGTH + 1)
 _SIZES = [comb(VOCABULARY_SIZE + n - 1, n) for n in _LENGTHS]
 _OFFSETS: list[int] = [0, 0, *np.cumsum(_SIZES).tolist()]  # [n]: the first multiset of n letters
-NUM_MULTISETS = sum(_SIZES)
 
 _DIGITS = np.full((VOCABULARY_SIZE, VOCABULARY_SIZE), -1, dtype=np.int64)  # [letter, answer]
-np.put_along_axis(_DIGITS, ALLOWED_VOWELS.astype(np.intp), np.arange(BASE)[None], axis=1)
+np.put_along_axis(
+    _DIGITS,
+    ANSWERS.astype(np.intp),
+    np.arange(ANSWERS.shape[1]) % NUM_ANSWERS[:, None],
+    axis=1,
+)
+_BASES = np.array([*NUM_ANSWERS, 1], dtype=CODE_TYPE)  # [PADDING] has one answer, and so no digit
 
 
 def _before(size: int, letter: int) -> int:
@@ -74,18 +85,16 @@ _STEPS = np.array(
 _FEW = 32
 _ORDER = {letter: index for index, letter in enumerate(ALPHABET)}
 _STEPS_OF = [dict(zip(ALPHABET, row[:-1], strict=True)) for row in _STEPS.tolist()]
-_ANSWERS_OF = {
-    letter: "".join(ALPHABET[answer] for answer in row)
-    for letter, row in zip(ALPHABET, ALLOWED_VOWELS.tolist(), strict=True)
-}
 _TEXT = f"U{MAX_QUERY_LENGTH}"  # NumPy's strings: four bytes a character, NUL after the end
 _PLACE = np.arange(MAX_QUERY_LENGTH, dtype=np.int16)
-_PLACE_BITS = 3
-_KEY_OF_CHARACTER = np.full(128, PADDING << _PLACE_BITS, dtype=np.int16)
-_KEY_OF_CHARACTER[[ord(letter) for letter in ALPHABET]] = np.arange(VOCABULARY_SIZE) << _PLACE_BITS
-_CHARACTER_OF_ANSWER = np.zeros((VOCABULARY_SIZE + 1, BASE), dtype=np.uint32)  # [PADDING] is NUL
-_CHARACTER_OF_ANSWER[:-1] = [[ord(answer) for answer in row] for row in _ANSWERS_OF.values()]
-_SORTING_NETWORK = [(0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3)]
+_PLACE_BITS = MAX_QUERY_LENGTH.bit_length()
+_CHARACTERS = [ord(letter) for letter in ALPHABET]
+_KEY_OF_CHARACTER = np.full(max(_CHARACTERS) + 1, PADDING << _PLACE_BITS, dtype=np.int16)
+_KEY_OF_CHARACTER[_CHARACTERS] = np.arange(VOCABULARY_SIZE) << _PLACE_BITS
+_CHARACTER_OF_ANSWER = np.append(_CHARACTERS, 0).astype(np.uint32)[
+    np.pad(ANSWERS, ((0, 1), (0, 0)), constant_values=PADDING)
+]  # (V + 1, N); [PADDING] is NUL
+_SORTING_NETWORK = [(at, at + 1) for end in _LENGTHS for at in range(MAX_QUERY_LENGTH - end)]
 
 
 class AnswerTable:
@@ -100,7 +109,7 @@ class AnswerTable:
         self._codes = codes.data
 
     def answer(self, query: str) -> str:
-        """The response to a query of 1 to 5 letters; 3 us."""
+        """The response to a query; 3 us."""
         letters = sorted(query, key=_ORDER.__getitem__)
         place = MAX_QUERY_LENGTH - len(letters)
         rank = 0
@@ -110,13 +119,14 @@ class AnswerTable:
         code = self._codes[rank]
         answers: dict[str, str] = {}
         for letter in letters:
-            code, digit = divmod(code, BASE)
+            allowed = RULE.answers[letter]
+            code, digit = divmod(code, len(allowed))
             if letter not in answers:
-                answers[letter] = _ANSWERS_OF[letter][digit]
+                answers[letter] = allowed[digit]
         return "".join([answers[letter] for letter in query])
 
     def answers(self, queries: Sequence[str]) -> list[str]:
-        """The responses to queries of 1 to 5 letters, in order; 0.3 ms for 1,024.
+        """The responses to queries, in order; 0.3 ms for 1,024.
 
         Columns of all queries at once, (L, B), are sorted by a network of comparisons.
         """
@@ -129,23 +139,16 @@ class AnswerTable:
             keys[low], keys[high] = np.minimum(one, other), np.maximum(one, other)
         ordered = np.array(keys)
         letters = ordered >> _PLACE_BITS  # (L, B), the padding first
-        digits = self._digits(letters)
+        digits = _digits(letters, self.codes[ranks(letters)])
+        for place in range(1, MAX_QUERY_LENGTH):
+            is_same = letters[place] == letters[place - 1]
+            np.copyto(digits[place], digits[place - 1], where=is_same)
         responses = np.empty(characters.size, dtype=np.uint32)
         places = ordered & (1 << _PLACE_BITS) - 1
         starts = np.arange(0, characters.size, MAX_QUERY_LENGTH)
         responses[places + starts] = _CHARACTER_OF_ANSWER[letters, digits]
         texts: list[str] = responses.view(_TEXT).tolist()
         return texts
-
-    def _digits(self, letters: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        """Of canonical queries (L, B), the padding first: (L, B)."""
-        num_missing = (letters == PADDING).sum(axis=0)
-        codes = self.codes[ranks(letters)] * _PLACES[num_missing]
-        digits: npt.NDArray[np.int64] = codes // _PLACES[:, None] % BASE
-        for place in range(1, MAX_QUERY_LENGTH):
-            is_same = letters[place] == letters[place - 1]
-            np.copyto(digits[place], digits[place - 1], where=is_same)
-        return digits
 
 
 def ranks(letters: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
@@ -159,14 +162,19 @@ def encode_answers(queries: Letters, answers: Letters) -> Codes | None:
     digits = np.where(queries == PADDING, 0, _DIGITS[queries, answers])
     if (digits < 0).any():
         return None
-    codes: Codes = (digits @ _PLACES).astype(np.uint16)
+    codes: Codes = np.zeros(len(queries), dtype=CODE_TYPE)
+    for place in reversed(range(MAX_QUERY_LENGTH)):
+        codes = codes * _BASES[queries[:, place]] + digits[:, place].astype(CODE_TYPE)
     return codes
 
 
-def rule_sha256() -> str:
-    """Of the rule: letters, longest query, and the answers that each letter allows."""
-    rule = [ALPHABET, MAX_QUERY_LENGTH, list(_ANSWERS_OF.values())]
-    return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+def _digits(letters: npt.NDArray[np.integer], codes: Codes) -> Codes:
+    """Which of its answers each letter gets: canonical queries (L, B) and their codes to (L, B)."""
+    bases = _BASES.take(letters)
+    digits = np.empty_like(bases)
+    for place, base in enumerate(bases):
+        codes, digits[place] = np.divmod(codes, base)
+    return digits
 
 
 def table_path(weights: Path) -> Path:
@@ -186,7 +194,7 @@ def save_table(path: Path, table: AnswerTable) -> str:
         allow_pickle=False,
         format=np.array([FORMAT], dtype=np.uint16),
         weights=_as_bytes(table.weights_sha256),
-        rule=_as_bytes(rule_sha256()),
+        rule=_as_bytes(RULE.sha256),
         codes=table.codes,
     )
     data = file.getvalue()
@@ -209,12 +217,12 @@ def load_table(path: Path, weights_sha256: str) -> AnswerTable:
             "format": ((1,), np.dtype("<u2")),
             "weights": ((32,), np.dtype("u1")),
             "rule": ((32,), np.dtype("u1")),
-            "codes": ((NUM_MULTISETS,), np.dtype("<u2")),
+            "codes": ((NUM_MULTISETS,), CODE_TYPE),
         },
     )
     if arrays["format"][0] != FORMAT:
         raise WeightsError(f"{path} has format {arrays['format'][0]}; this Menny knows {FORMAT}")
-    if arrays["rule"].tobytes().hex() != rule_sha256():
+    if arrays["rule"].tobytes().hex() != RULE.sha256:
         raise WeightsError(f"{path} is the answer table of another rule")
     found = arrays["weights"].tobytes().hex()
     if found != weights_sha256:
@@ -223,7 +231,7 @@ def load_table(path: Path, weights_sha256: str) -> AnswerTable:
         )
     codes = arrays["codes"]
     for length, part in zip(_LENGTHS, _parts(codes), strict=True):
-        if part.max() >= BASE**length:
+        if part.max() >= int(NUM_ANSWERS.max()) ** length:
             raise WeightsError(f"{path} has a code that stands for no answer to {length} letters")
     return AnswerTable(codes, found)
 
@@ -236,7 +244,7 @@ def check_table(table: AnswerTable) -> None:
     """
     for length, codes in zip(_LENGTHS, _parts(table.codes), strict=True):
         letters = multisets(length)  # (N, length)
-        answers = ALLOWED_VOWELS[letters, codes[:, None] // _PLACES[:length] % BASE]
+        answers = ANSWERS[letters, _digits(letters.T, codes).T]
         if not IS_ALLOWED[letters, answers].all():
             raise WeightsError(f"the table answers {length} letters with a forbidden one")
         is_same = letters[:, 1:] == letters[:, :-1]

@@ -1,6 +1,6 @@
 """Every query that exists: which there are, and the multisets of letters that stand for them.
 
-52 + 52^2 + ... + 52^5 = 387,659,012 queries; 4,187,105 multisets, as `training.proof.check` has it.
+By the default rule 387,659,012 queries and 4,187,105 multisets, as `training.proof.check` has it.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training.dataset import generate_queries
+from training.rule import RULE
 from training.vocabulary import MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 
-NUM_QUERIES: int = sum(VOCABULARY_SIZE**length for length in range(1, MAX_QUERY_LENGTH + 1))
-"""387,659,012."""
+NUM_QUERIES = RULE.num_queries
 
 BATCH_SIZE = 512
 """Queries in one forward pass: the fastest size here. Smaller sets are padded to it."""

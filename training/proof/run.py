@@ -32,7 +32,7 @@ from training.dataset import generate_queries
 from training.errors import ProofError, ProofStoppedError
 from training.evaluation import Forward
 from training.graph import FusedMenny
-from training.proof.answers import AnswerTable, encode_answers, is_whole
+from training.proof.answers import CODE_TYPE, AnswerTable, encode_answers, is_whole
 from training.proof.check import Findings, Proof, examine, merge
 from training.proof.queries import BATCH_SIZE, CHUNK_SIZE, Plan, Workload
 from training.settling import Settler
@@ -140,7 +140,7 @@ def prove(
 
 def _table(weights: Weights, codes: Sequence[str | None]) -> AnswerTable:
     data = b"".join(base64.b64decode(part or "") for part in codes)
-    return AnswerTable(np.frombuffer(data, dtype="<u2"), weights.sha256)
+    return AnswerTable(np.frombuffer(data, dtype=CODE_TYPE), weights.sha256)
 
 
 class _Finished:
@@ -220,7 +220,7 @@ class _Examiner:
         part = self.work.chunk(chunk)
         findings, answers = examine(self._forward, part, self.settler.answers)
         codes = encode_answers(part.queries, answers) if part.with_anagrams else None
-        text = None if codes is None else base64.b64encode(codes.astype("<u2").tobytes()).decode()
+        text = None if codes is None else base64.b64encode(codes.tobytes()).decode()
         return ChunkFindings(chunk=chunk, findings=findings, codes=text)
 
 
