@@ -72,7 +72,7 @@ def evaluate(forward: Forward, dataset: Dataset) -> Metrics:
         num_allowed += int(IS_ALLOWED[letters, letter_answers].sum())
         num_matched += int((letter_answers == batch.labels[is_letter]).sum())
         num_matched_by_book += int((answers == np.maximum(batch.labels, 0)).sum())
-        nll = -np.einsum("nv,nv->n", LABEL_ODDS[letters], log_probabilities[is_letter])
+        nll = -(LABEL_ODDS[letters] * log_probabilities[is_letter]).sum(axis=-1)
         total_excess += float((nll - BEST_NLLS[letters]).sum())
     return Metrics(
         num_queries=len(dataset),

@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "verify": (
         "training.commands.verify:verify",
-        f"Check weights on every query that exists, {RULE.num_queries:,} in all.",
+        "Check weights on every query that exists.",
     ),
     "dataset": (
         "training.commands.dataset:dataset",

@@ -193,7 +193,7 @@ def _judge(
     margins = allowed.max(axis=-1) - forbidden.max(axis=-1)
     highest = logits.max(axis=-1)
     log_sum = highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
-    expected = np.einsum("blv,blv->bl", LABEL_ODDS[queries], logits)
+    expected = (LABEL_ODDS[queries] * logits).sum(axis=-1)
     excess = log_sum - expected - BEST_NLLS[queries]
     is_letter = queries != PADDING
     margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
