@@ -3,16 +3,16 @@
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from app.cli.jobs import watch_job
 from app.cli.remote import open_remote
 from app.jobs.job import JobRequest, Promote
-from training.commands import options as opt
-from training.commands import train as offline
-from training.config import Recipe
+from training.commands.train import option_of
+from training.commands.train import train as train_here
 
 
-def train(
+def train_remotely(
     context: typer.Context,
     remote: Annotated[
         str | None,
@@ -25,59 +25,42 @@ def train(
     promote: Annotated[
         Promote, typer.Option(help="With --remote: when the service is to serve the new version.")
     ] = Promote.IF_BETTER,
-    recipe: opt.RecipeName = Recipe.DEFAULT,
-    out: opt.Out = opt.DEFAULT_OUT,
-    force: opt.Force = False,
-    data: opt.Data = None,
-    num_samples: opt.NumSamples = None,
-    num_epochs: opt.NumEpochs = None,
-    batch_size: opt.BatchSize = None,
-    learning_rate: opt.LearningRate = None,
-    seed: opt.Seed = None,
-    resample: opt.Resample = None,
-    labels_per_query: opt.LabelsPerQuery = None,
-    hold_out: opt.HoldOut = None,
-    shuffle: opt.Shuffle = None,
-    mask_padding: opt.MaskPadding = None,
-    warm_up_steps: opt.WarmUpSteps = None,
-    schedule: opt.Schedule = None,
-    beta2: opt.Beta2 = None,
-    weight_decay: opt.WeightDecay = None,
-    max_grad_norm: opt.MaxGradNorm = None,
-    early_stopping: opt.EarlyStopping = None,
-    framework: opt.Framework = "mlx",
-    plot: opt.Plot = None,
-    num_fresh_queries: opt.NumFreshQueries = None,
 ) -> None:
-    """Train Menny from scratch and write her weights and their model card.
-
-    Ctrl-C stops cleanly: nothing is written before training has ended.
-
-    Example: menny train --recipe default --seed 7 --out /tmp/menny.npz
-    """
-    options = dict(locals())
-    for own in ("context", "remote", "promote"):
-        del options[own]
-    if remote is not None:
-        given = {name: value for name, value in options.items() if _is_given(context, name)}
-        _train_remotely(remote, promote, given)
-        return
-    if _is_given(context, "promote"):
-        raise typer.BadParameter("--promote goes with --remote")
-    offline.train(**options)
-
-
-def _train_remotely(url: str, promote: Promote, given: dict[str, Any]) -> None:
-    if extra := given.keys() - JobRequest.model_fields.keys():
-        raise typer.BadParameter(f"{opt.option_of(min(extra))} does not go with --remote")
-    request = JobRequest.model_construct(promote=promote, **given)  # the service checks it
-    with open_remote(url) as remote:
-        job = remote.start_job(request.model_dump(mode="json", exclude_unset=True))
-        cancel = remote.command("jobs", "cancel", job.id)
+    """Start a job with the options that were given, and watch it; the service checks them."""
+    given = _given(context) - {"remote"}
+    if extra := given - JobRequest.model_fields.keys():
+        raise typer.BadParameter(f"{option_of(min(extra))} does not go with --remote")
+    with open_remote(remote) as service:
+        request = {name: context.params[name] for name in given} | {"promote": promote}
+        job = service.start_job(request)
+        cancel = service.command("jobs", "cancel", job.id)
         typer.echo(f"job {job.id} is started; `{cancel}` would end it")
-        watch_job(remote, job)
+        watch_job(service, job)
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
+class _HereOrRemotely(TyperCommand):
+    """The command of `training`, and the options that have a service do it instead."""
+
+    def __init__(self, *, params: list[Any], **settings: Any) -> None:
+        alone = typer.Typer(add_completion=False)
+        alone.command()(train_remotely)
+        own = typer.main.get_command(alone).params
+        super().__init__(params=[*own, *params], **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.params["remote"] is not None:
+            return train_remotely(ctx, ctx.params["remote"], ctx.params["promote"])
+        if "promote" in _given(ctx):
+            raise typer.BadParameter("--promote goes with --remote")
+        del ctx.params["remote"], ctx.params["promote"]
+        return super().invoke(ctx)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The names of the options that stand on the command line."""
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return {name for name, source in sources if source is not None and source.name != "DEFAULT"}
+
+
+train = typer.Typer(rich_markup_mode=None, add_completion=False)
+train.command(cls=_HereOrRemotely)(train_here)

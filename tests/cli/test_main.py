@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 from app.cli.commands import COMMANDS, cli, load_command
 from tests.cli.command import menny, menny_process
 from tests.service import clean_environment
-from training.commands.train import train as offline_train
 
 HEAVY = {"mlx", "numpy", "sqlalchemy", "fastapi", "uvicorn", "httpx", "pydantic"}
 
@@ -43,18 +41,6 @@ def test_the_help_of_a_command_has_an_example(command: str) -> None:
     done = menny(command, "--help")
     assert done.status == 0
     assert f"Example: menny {command}" in done.stdout
-
-
-def test_menny_train_has_every_option_of_the_offline_command_with_its_default() -> None:
-    def options(where: str) -> dict[str, Any]:
-        return {option.name: (option.default, option.opts) for option in load_command(where).params}
-
-    offline = options(f"{offline_train.__module__}:train")
-    for of_a_child in ("progress", "supervised"):
-        offline.pop(of_a_child, None)
-    ours = options("app.cli.train:train")
-    assert {name: ours[name] for name in offline} == offline
-    assert ours.keys() - offline.keys() == {"remote", "promote"}
 
 
 @pytest.mark.parametrize(

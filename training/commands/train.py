@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
 from training.backend import mlx_on_this_thread
-from training.commands import options as opt
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import PICTURES, check_output, check_weights_output
 from training.commands.progress import show_progress
@@ -23,30 +22,51 @@ from training.trainer import train as run_training
 from training.weights import save_weights
 
 
+def _field(name: str) -> Any:
+    """An option that says what the field is and what the recipes have there."""
+    description = TrainingConfig.model_fields[name].description
+    values = ", ".join(f"{recipe}: {getattr(config, name)}" for recipe, config in RECIPES.items())
+    return typer.Option(help=f"{description} ({values})")
+
+
 def train(
-    recipe: opt.RecipeName = Recipe.DEFAULT,
-    out: opt.Out = opt.DEFAULT_OUT,
-    force: opt.Force = False,
-    data: opt.Data = None,
-    num_samples: opt.NumSamples = None,
-    num_epochs: opt.NumEpochs = None,
-    batch_size: opt.BatchSize = None,
-    learning_rate: opt.LearningRate = None,
-    seed: opt.Seed = None,
-    resample: opt.Resample = None,
-    labels_per_query: opt.LabelsPerQuery = None,
-    hold_out: opt.HoldOut = None,
-    shuffle: opt.Shuffle = None,
-    mask_padding: opt.MaskPadding = None,
-    warm_up_steps: opt.WarmUpSteps = None,
-    schedule: opt.Schedule = None,
-    beta2: opt.Beta2 = None,
-    weight_decay: opt.WeightDecay = None,
-    max_grad_norm: opt.MaxGradNorm = None,
-    early_stopping: opt.EarlyStopping = None,
-    framework: opt.Framework = "mlx",
-    plot: opt.Plot = None,
-    num_fresh_queries: opt.NumFreshQueries = None,
+    recipe: Annotated[Recipe, typer.Option(help="What to start from.")] = Recipe.DEFAULT,
+    out: Annotated[
+        Path, typer.Option(help="The .npz file to write; its card goes beside it.")
+    ] = Path("menny_model_weights.npz"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace even shipped or proven weights.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Train on this .jsonl or .csv dataset instead of generated queries."),
+    ] = None,
+    num_samples: Annotated[int | None, _field("num_samples")] = None,
+    num_epochs: Annotated[int | None, _field("num_epochs")] = None,
+    batch_size: Annotated[int | None, _field("batch_size")] = None,
+    learning_rate: Annotated[float | None, _field("learning_rate")] = None,
+    seed: Annotated[int | None, _field("seed")] = None,
+    resample: Annotated[bool | None, _field("resample")] = None,
+    labels_per_query: Annotated[int | None, _field("labels_per_query")] = None,
+    hold_out: Annotated[bool | None, _field("hold_out")] = None,
+    shuffle: Annotated[bool | None, _field("shuffle")] = None,
+    mask_padding: Annotated[bool | None, _field("mask_padding")] = None,
+    warm_up_steps: Annotated[int | None, _field("warm_up_steps")] = None,
+    schedule: Annotated[Literal["constant", "cosine"] | None, _field("schedule")] = None,
+    beta2: Annotated[float | None, _field("beta2")] = None,
+    weight_decay: Annotated[float | None, _field("weight_decay")] = None,
+    max_grad_norm: Annotated[float | None, _field("max_grad_norm")] = None,
+    early_stopping: Annotated[int | None, _field("early_stopping")] = None,
+    framework: Annotated[
+        Literal["mlx", "torch"], typer.Option(help="What computes; torch is an optional package.")
+    ] = "mlx",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the training curve into this file, .png or .svg.")
+    ] = None,
+    num_fresh_queries: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Queries to measure the result on (20,000)."),
+    ] = None,
 ) -> None:
     """Train Menny from scratch and write her weights and their model card.
 
@@ -64,7 +84,7 @@ def train(
     try:
         config = recipe_config(recipe, **changes)
     except ValidationError as error:
-        raise opt.wrong_option(error) from None
+        raise wrong_option(error) from None
     build_learner: Callable[[TrainingConfig], Learner] = MlxLearner
     if framework == "torch":
         from training.torch_menny import TorchLearner, use_one_thread  # an optional package
@@ -99,7 +119,7 @@ def _read(path: Path, recipe: Recipe, changes: dict[str, Any]) -> Dataset:
     """The dataset to train on, and in `changes` what follows from it."""
     for name in ("num_samples", "resample", "labels_per_query"):
         if changes[name] is not None:
-            raise typer.BadParameter(f"{opt.option_of(name)} does not go with --data")
+            raise typer.BadParameter(f"{option_of(name)} does not go with --data")
     dataset = read_dataset(path)
     changes |= {"num_samples": len(dataset), "resample": False, "labels_per_query": 1}
     given = {name: value for name, value in changes.items() if value is not None}
@@ -135,3 +155,18 @@ def _show_result(console: Console, recipe: Recipe, result: TrainingResult) -> No
             f'The chapter\'s "accuracy" is the {result.train.book_accuracy:.1%} on the training '
             "part: `menny evaluate` says what it is worth."
         )
+
+
+def wrong_option(error: ValidationError) -> typer.BadParameter:
+    """What is wrong with a configuration, in the words of the command line."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    for name in TrainingConfig.model_fields:
+        message = message.replace(name, option_of(name))
+    where = "".join(f"{option_of(str(name))}: " for name in first["loc"])
+    return typer.BadParameter(where + message)
+
+
+def option_of(field: str) -> str:
+    """The option that sets a field of `TrainingConfig`."""
+    return f"--{field.replace('_', '-')}"
