@@ -34,6 +34,7 @@ from training.evaluation import Forward, Metrics, evaluate, fresh_dataset
 from training.loss import cross_entropy_loss
 from training.model import Menny, parameters_of
 from training.optimizer import Optimizer
+from training.rule import RULE
 from training.vocabulary import Letters, one_hot
 from training.weights import ModelCard, package_versions
 
@@ -59,6 +60,8 @@ class TrainingResult:
     def card(self, recipe: Recipe, *packages: str) -> ModelCard:
         """The card of these weights; `packages` had a hand in them, besides MLX and NumPy."""
         return ModelCard(
+            rule=RULE.sha256,
+            num_heads=RULE.num_heads,
             recipe=recipe,
             config=self.config,
             metrics=self.fresh,

@@ -11,6 +11,7 @@ from training.architecture import parameter_shapes
 from training.config import TrainingConfig
 from training.errors import WeightsError
 from training.evaluation import Metrics
+from training.rule import RULE
 from training.weights import (
     SHIPPED_WEIGHTS,
     ModelCard,
@@ -189,3 +190,30 @@ def test_numpy_reads_the_file_without_us(path: Path, parameters) -> None:
     save_weights(path, parameters, CARD)
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays[FC], parameters[FC])
+
+
+@pytest.mark.parametrize("of_another", [{"rule": "0" * 64}, {"num_heads": 2}])
+def test_weights_that_have_learnt_another_rule_are_refused(
+    path: Path, parameters, of_another
+) -> None:
+    own = {"rule": RULE.sha256, "num_heads": RULE.num_heads}
+    save_weights(path, parameters, CARD.model_copy(update=own))
+    assert load_weights(path).card.rule == RULE.sha256
+    save_weights(path, parameters, CARD.model_copy(update=own | of_another))
+    with pytest.raises(WeightsError, match="learnt another rule than that"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("size", [RULE.num_heads, 2 * len(RULE.alphabet)])
+def test_weights_without_a_card_are_judged_by_their_shapes(path: Path, parameters, size) -> None:
+    of_another = {name: np.ones((size,) * value.ndim, "f4") for name, value in parameters.items()}
+    write(path, of_another)
+    with pytest.raises(WeightsError, match=r"instead of .*, as of another rule"):
+        load_weights(path)
+
+
+def test_a_card_from_before_cards_named_their_rule_is_judged_by_its_weights(
+    path: Path, parameters
+) -> None:
+    save_weights(path, parameters, CARD)
+    assert load_weights(path).card.rule is None

@@ -15,6 +15,7 @@ from training.config import Recipe, TrainingConfig
 from training.errors import WeightsError
 from training.evaluation import Metrics
 from training.proof.check import Proof
+from training.rule import RULE
 from training.weights.untrusted import NoFileError, read_file, words_of
 
 MAX_CARD_SIZE = 256 * 2**10
@@ -39,6 +40,10 @@ class ModelCard(BaseModel):
 
     name: str = "menny"
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    rule: str | None = Field(
+        None, description="SHA-256 of the rule that it has learnt; older cards have none"
+    )
+    num_heads: int | None = Field(None, description="of its attention; older cards don't say")
     recipe: Recipe
     config: TrainingConfig = Field(description="the recipe as it was run, seed included")
     metrics: Metrics = Field(description="on fresh queries, none of which was trained on")
@@ -51,6 +56,11 @@ class ModelCard(BaseModel):
     sha256: str = Field("", description="of the .npz file")
     proof: Proof | None = Field(None, description="what `menny verify` found, if it was run")
     answers: str | None = Field(None, description="SHA-256 of the answer table that it left")
+
+    @property
+    def is_of_this_rule(self) -> bool:
+        """Whether the model learnt the rule of this checkout, as far as its card says."""
+        return self.rule in (None, RULE.sha256) and self.num_heads in (None, RULE.num_heads)
 
     def proves(self, version: str) -> bool:
         """Whether the weights of this version (or SHA-256) are proven to keep the rule."""

@@ -21,6 +21,7 @@ from training.architecture import Parameters, parameter_shapes
 from training.atomic import publish, sync_folder, write_atomically, written_aside
 from training.errors import WeightsError
 from training.proof.check import Proof
+from training.rule import RULE
 from training.weights.card import ModelCard, card_path, load_card
 from training.weights.untrusted import read_file, words_of
 
@@ -117,6 +118,12 @@ def load_weights(path: Path) -> Weights:
             f"{path}: the file's SHA-256 is {sha256[:12]}..., but its card {card_path(path).name} "
             f"says {card.sha256[:12]}...: one of the two is damaged or belongs to other weights"
         )
+    if card is not None and not card.is_of_this_rule:
+        raise WeightsError(
+            f"{path}: these weights have learnt another rule than that of training/rule.py (its "
+            f"SHA-256 is {str(card.rule)[:12]} with {card.num_heads} heads, not "
+            f"{RULE.sha256[:12]} with {RULE.num_heads}): train again, with `menny train`"
+        )
     expected = {name: (shape, _FLOAT32) for name, shape in parameter_shapes().items()}
     return Weights(parse_npz(data, path, expected), sha256, card)
 
@@ -165,7 +172,9 @@ def _parse_array(
             f"{what}: is compressed by zip's method {member.compress_type}; NumPy uses 0 or 8"
         )
     if member.file_size > max_size:
-        raise WeightsError(f"{what}: {member.file_size:,} bytes instead of about {num_bytes:,}")
+        raise WeightsError(
+            f"{what}: {member.file_size:,} bytes instead of about {num_bytes:,}, as of another rule"
+        )
     try:
         with archive.open(member) as packed:
             # Checks the CRC-32. Never without a size: what the directory says of it may be a lie,
@@ -180,7 +189,7 @@ def _parse_array(
     if dtype != expected_dtype:
         raise WeightsError(f"{what}: dtype {dtype} instead of {expected_dtype}")
     if actual_shape != shape:
-        raise WeightsError(f"{what}: shape {actual_shape} instead of {shape}")
+        raise WeightsError(f"{what}: shape {actual_shape} instead of {shape}, as of another rule")
     if (size := len(data) - file.tell()) != num_bytes:
         raise WeightsError(f"{what}: {size:,} bytes of data instead of {num_bytes:,}")
     array = np.frombuffer(data, dtype=dtype, offset=file.tell()).copy()
