@@ -41,20 +41,19 @@ class Versions:
     def list_all(self) -> list[Version]:
         """The newest first, the shipped one last; the active one is the one that answers."""
         with self._serving.change:
-            rows = self._store.list_versions()
             key, answers = self._serving.key, self._serving.version is not None
             shipped = self._serving.look_at_shipped()
-        versions = [
-            Version(
-                version=row.version,
-                active=row.version == key,
-                shipped=False,
-                created=row.created,
-                job=row.job,
-                card=read_card(self._serving.path(row.version)),
-            )
-            for row in rows
-        ]
+            versions = [
+                Version(
+                    version=row.version,
+                    active=row.version == key,
+                    shipped=False,
+                    created=row.created,
+                    job=row.job,
+                    card=read_card(self._serving.path(row.version)),
+                )
+                for row in self._store.list_versions()
+            ]
         if shipped is not None:
             versions.append(
                 Version(

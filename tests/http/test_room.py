@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from app.http.server import RESERVED_DESCRIPTORS, room_for_connections
 from tests.http.wire import Wire, serving
 from tests.raw_http import Connection, parsed
 from tests.service import Service, running_service
@@ -127,6 +128,16 @@ def test_where_none_can_be_missed_a_new_one_gets_503_at_once_with_a_time_to_come
     assert reply.status == 503
     assert reply.headers["retry-after"] == "1"
     assert b"too many connections" in reply.body
+
+
+def test_a_mac_s_256_descriptors_are_raised_to_what_the_connections_need() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        assert room_for_connections(150) == 150
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300 + RESERVED_DESCRIPTORS, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_mac_s_256_descriptors_are_no_limit_and_where_they_are_the_slowest_makes_room() -> None:

@@ -17,6 +17,27 @@ def test_the_newest_version_is_the_last_jobs_whatever_the_clock_says(tmp_path: P
         assert home.listed() == [*made[::-1], SHIPPED]
 
 
+def test_with_the_clock_put_back_the_newer_version_is_kept_and_the_older_one_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return now
+
+    monkeypatch.setattr("app.jobs.store.datetime", Clock)
+    with house(tmp_path, keep_versions=1) as home:
+        jobs = []
+        for seed in (1, 2, 3):
+            jobs.append(home.run_job(seed))
+            assert home.listed() == [jobs[-1].version, SHIPPED]
+            now -= timedelta(days=30)
+        assert jobs[2].created < jobs[1].created < jobs[0].created
+        assert [job.id for job in home.store.list_jobs(3)] == [3, 2, 1]
+
+
 def test_the_time_that_is_left_does_not_grow_when_the_clock_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,11 +42,78 @@ def test_the_end_of_the_service_interrupts_a_job_in_each_phase(tmp_path: Path, p
         _assert_as_before(home)
 
 
+def test_the_end_of_the_service_interrupts_a_job_that_is_queued(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.children.in_phase = wait_forever("starting")
+        job_id = home.start_job(promote="always")
+    with house(tmp_path) as home:
+        assert home.store.get_job(job_id).state == "interrupted"
+        home.retraining.stop_jobs()
+        left = home.start_job(promote="always")  # as when nothing has the time to call it so
+    with house(tmp_path) as home:
+        job = home.store.get_job(left)
+        assert (job.state, job.reason) == (
+            "interrupted",
+            "the service ended while the job was running",
+        )
+        _assert_as_before(home)
+
+
+@pytest.mark.parametrize("step", ["prepare", "install"])
+def test_the_end_of_the_service_while_a_version_is_put_in_waits_for_it(
+    tmp_path: Path, step: str
+) -> None:
+    with house(tmp_path) as home:
+        entered, go_on = _pause(home, step)
+        job_id = home.start_job(promote="always")
+        assert entered.wait(10)
+        assert home.store.get_job(job_id).phase == "promoting"
+        stopping = threading.Thread(target=home.retraining.stop)
+        stopping.start()
+        go_on.set()
+        stopping.join(10)
+        assert not stopping.is_alive()
+    with house(tmp_path) as home:
+        job = home.store.get_job(job_id)
+        assert (job.state, job.promoted) == ("succeeded", True)
+        assert (home.engine.answers, home.active()) == (job.version, [job.version])
+
+
+@pytest.mark.parametrize(("step", "is_in"), [("prepare", False), ("install", True)])
+def test_the_end_of_the_service_does_not_wait_for_ever_for_a_version_that_is_put_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_in: bool
+) -> None:
+    monkeypatch.setattr("app.jobs.manager.STOP_S", 0.1)
+    with house(tmp_path) as home:
+        entered, go_on = _pause(home, step)
+        job_id = home.start_job(promote="always")
+        assert entered.wait(10)
+        home.retraining.stop()  # returns, though the engine does not
+        with house(tmp_path) as after:
+            job = after.store.get_job(job_id)
+            assert (job.state, job.promoted) == ("interrupted", is_in)
+            assert after.engine.answers == (job.version if is_in else SHIPPED)
+            assert after.active() == [after.engine.answers]
+        go_on.set()
+
+
+def _pause(home: Home, step: str) -> tuple[threading.Event, threading.Event]:
+    """Have the engine wait in a step: it says that it has come there, and is told to go on."""
+    entered, go_on = threading.Event(), threading.Event()
+    real = getattr(home.engine, step)
+
+    def wait(argument: Any) -> Any:
+        entered.set()
+        assert go_on.wait(30)
+        return real(argument)
+
+    setattr(home.engine, step, wait)
+    return entered, go_on
+
+
 def test_a_job_whose_version_is_being_put_in_is_not_cancelled_any_more(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        entered, go_on = threading.Event(), threading.Event()
-        install = home.engine.install
-        home.engine.install = lambda model: (entered.set(), go_on.wait(10), install(model))
+        entered, go_on = _pause(home, "install")
         job_id = home.start_job(promote="always")
         assert entered.wait(10)
         with pytest.raises(ConflictError, match="its version is being activated"):

@@ -281,13 +281,19 @@ def test_a_restart_finds_the_active_version_and_interrupted_jobs_again(tmp_path:
         assert (job["state"], job["reason"]) == ("interrupted", "the service was stopped")
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rounds", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 def test_sigterm_after_sighups_ends_the_service(tmp_path: Path, rounds: int) -> None:
+    took = []
     for number in range(rounds):
         with retrainable_service(tmp_path) as service:
             assert service.client.get("/health").status_code == 200
             for _ in range(3):
                 service.process.send_signal(signal.SIGHUP)
                 time.sleep(0.003 * number)
+            began = time.monotonic()
             assert service.stop(timeout=30) == 0  # within 5 s on a machine at rest
+            took.append(time.monotonic() - began)
             assert "Traceback" not in service.log
+    print(f"{rounds} ends took {min(took):.2f} to {max(took):.2f} s")

@@ -5,6 +5,9 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -220,6 +223,50 @@ def test_so_many_versions_are_kept_besides_the_active_and_the_newest_goes_last(
         assert home.listed() == [third, fourth, second, SHIPPED]
         fifth = home.make(5)
         assert home.listed() == [fifth, third, second, SHIPPED]
+
+
+def test_pruning_beside_activations_and_deletions_never_takes_what_answers(tmp_path: Path) -> None:
+    def keep_on(what: Callable[[int], object]) -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            with suppress(NotFoundError, ConflictError, WeightsError):
+                what(number)
+
+    def activate(number: int) -> None:
+        home.versions.activate(version_of(number % 4 + 1))
+
+    def delete(number: int) -> None:
+        home.versions.delete(version_of(number % 4 + 1))
+
+    def look(number: int) -> None:
+        (active,) = home.active()
+        assert home.versions.get(active).card is not None
+        assert home.versions.copy_active(tmp_path / "copy.npz").card is not None
+
+    with house(tmp_path / "state", keep_versions=1) as home:
+        job_id = home.run_job(1).id
+        enough = threading.Event()
+        with ThreadPoolExecutor() as threads:
+            others = [threads.submit(keep_on, what) for what in (activate, delete, look)]
+            try:
+                for seed in [2, 3, 4, 1] * 5:
+                    parameters, card = make_weights(seed)
+                    weights = Weights(parameters, version_of(seed) + "0" * 52, card)
+                    home.versions.keep(weights, card, job_id)
+            finally:
+                enough.set()
+            for other in others:
+                other.result()
+        assert home.active() == [home.engine.answers]
+        for name in home.listed():
+            if name != SHIPPED:
+                assert load_weights(home.file(name)).version == name
+        assert len(home.listed()) <= 3  # the active one, one besides, and the shipped
+    with house(tmp_path / "state", keep_versions=1) as again:
+        assert again.listed() == home.listed()
+        assert again.engine.answers == home.engine.answers
+        assert again.retraining.note is None
 
 
 def test_a_version_that_is_active_or_shipped_is_not_deleted(tmp_path: Path) -> None:
