@@ -7,11 +7,13 @@ from importlib.metadata import version
 import numpy as np
 
 from app.doctor import model
-from app.doctor.finding import Finding, ok
+from app.doctor.finding import Finding, Status, fail, ok
 from app.settings import Settings
 from training.backend import BLAS, MlxArrays, mx
+from training.commands.table import ask_again, check_table_of
 from training.config import Recipe, recipe_config
 from training.dataset import generate_queries
+from training.errors import MennyError
 from training.graph import FusedMenny
 from training.model import build_model
 from training.trainer import forward_of, train
@@ -19,6 +21,19 @@ from training.vocabulary import Letters
 from training.weights import load_weights
 
 NUM_QUERIES = 10_000
+
+
+def answers(settings: Settings) -> Finding:
+    """Of the answer table, every code of it, and against the model on random queries."""
+    finding = model.check_answers(settings.weights)
+    if finding.status is not Status.OK:
+        return finding
+    weights = load_weights(settings.weights)
+    try:
+        check_table_of(settings.weights, weights)
+        return ok(ask_again(settings.weights, weights, NUM_QUERIES))
+    except MennyError as error:
+        return fail(str(error), "menny verify")
 
 
 def precision(_: Settings) -> Finding:

@@ -33,6 +33,7 @@ def checks_for_service() -> dict[str, Check]:
     return {
         "platform": lambda _: machine.check_platform(machine.this_machine()),
         "weights": lambda settings: model.check_weights(settings.weights),
+        "answers": lambda settings: model.check_answers(settings.weights),
         "state": lambda settings: storage.check_state_dir(settings.state_dir, os.geteuid()),
         "space": lambda settings: storage.check_space(
             storage.free_bytes(settings.state_dir), settings.state_dir
@@ -92,6 +93,7 @@ def all_checks() -> dict[str, Check]:
     from app.doctor import computing
 
     return quick_checks() | {
+        "answers": computing.answers,  # in place of the quick look
         "precision": computing.precision,
         "blas": computing.blas,
         "graph": computing.graph,

@@ -1,5 +1,6 @@
 """Checks of the weights, and of what computes with them: precision, graph, training, speed."""
 
+import hashlib
 import math
 import shlex
 import statistics
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from app.doctor.finding import Finding, fail, ok, warn
 from training.errors import MennyError
+from training.proof.answers import load_table, table_path
 from training.vocabulary import PADDING, Letters
 from training.weights import load_weights
 
@@ -39,6 +41,25 @@ def check_weights(path: Path) -> Finding:
     if not weights.is_proven:
         return warn(f"{weights.version} is not proven", f"menny verify --weights {_quoted(path)}")
     return ok(f"{weights.version}, proven on every query that exists")
+
+
+def check_answers(path: Path) -> Finding:
+    """Whether the answer table is there, of these weights, and the one that the proof left."""
+    try:
+        weights, table = load_weights(path), table_path(path)
+        load_table(table, weights.sha256)
+    except MennyError as error:
+        return warn(
+            f"{error}; the model answers without it",
+            f"git checkout weights/  # or: menny verify --weights {_quoted(path)}",
+        )
+    found = hashlib.sha256(table.read_bytes()).hexdigest()
+    if weights.card is None or weights.card.answers != found:
+        return warn(
+            f"{table} is not the table that a proof of {weights.version} left",
+            f"menny verify --weights {_quoted(path)}",
+        )
+    return ok("the table of these weights, as their proof left it")
 
 
 def check_precision(multiply: Callable[[Matrix, Matrix], Matrix]) -> Finding:

@@ -1,36 +1,28 @@
 """`menny doctor` as it is called."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from app.doctor.examine import all_checks, examine, quick_checks
 from app.doctor.finding import Status
 from app.settings import Settings
-from tests.service import clean_environment
+from tests.cli.command import Done, menny
 
 TOKEN = "a-token-of-some-length"  # noqa: S105
 
 
-def doctor(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def doctor(home: Path, *arguments: str, **variables: str) -> Done:
     state = home / "state"
     state.mkdir(exist_ok=True)
     (state / "admin_token").write_text(f"{TOKEN}\n")
     (state / "admin_token").chmod(0o600)
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", "doctor", *arguments],
-        env=clean_environment() | {"HOME": str(home), "MENNY_STATE_DIR": str(state)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    return menny("doctor", *arguments, HOME=home, MENNY_STATE_DIR=state, **variables)
 
 
 def test_a_failure_is_said_with_a_command_that_helps_and_in_the_exit_status(tmp_path: Path) -> None:
     weights = str(tmp_path / "none.npz")
     result = doctor(tmp_path, "--quick", "--json", MENNY_WEIGHTS=weights, MENNY_PORT="1")
-    assert result.returncode == 1, result.stderr
+    assert result.status == 1, result.stderr
     checks = json.loads(result.stdout)["checks"]
     assert list(checks) == list(quick_checks())
     assert {check["status"] for check in checks.values()} <= {"ok", "warn", "fail"}
@@ -40,7 +32,7 @@ def test_a_failure_is_said_with_a_command_that_helps_and_in_the_exit_status(tmp_
 
 def test_the_report_names_neither_the_home_folder_nor_a_token(tmp_path: Path) -> None:
     result = doctor(tmp_path, "--quick", "--report", MENNY_LOG_FILE=f"/x/{TOKEN}/menny.log")
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.status == 0, result.stdout + result.stderr
     assert str(tmp_path) not in result.stdout
     assert TOKEN not in result.stdout
     assert "~/state" in result.stdout

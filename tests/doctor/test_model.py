@@ -12,6 +12,7 @@ from app.doctor.model import (
     Logits,
     Matrix,
     check_agreement,
+    check_answers,
     check_blas,
     check_precision,
     check_speed,
@@ -22,8 +23,10 @@ from app.doctor.model import (
 )
 from app.settings import Settings
 from training.dataset import generate_queries
+from training.errors import ProofError
+from training.proof.answers import table_path
 from training.vocabulary import Letters
-from training.weights import SHIPPED_WEIGHTS, load_weights, save_weights
+from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, save_weights
 
 QUERIES = generate_queries(500, np.random.default_rng(1))
 
@@ -48,6 +51,33 @@ def test_weights_that_are_missing_fail_and_those_without_a_proof_are_warned_of(
     assert (unproven.status, "menny verify" in (unproven.remedy or "")) == (Status.WARN, True)
     path.with_suffix(".json").unlink()
     assert "has no card" in check_weights(path).says
+
+
+def test_an_answer_table_is_the_proofs_or_it_is_warned_of(tmp_path: Path) -> None:
+    assert check_answers(SHIPPED_WEIGHTS).status is Status.OK
+    path = tmp_path / "menny_weights.npz"
+    path.write_bytes(SHIPPED_WEIGHTS.read_bytes())
+    missing = check_answers(path)
+    assert (missing.status, "no such file" in missing.says) == (Status.WARN, True)
+    assert "menny verify --weights" in (missing.remedy or "")
+    table_path(path).write_bytes(table_path(SHIPPED_WEIGHTS).read_bytes())
+    assert "not the table that a proof" in check_answers(path).says  # there is no card
+    card_path(path).write_bytes(card_path(SHIPPED_WEIGHTS).read_bytes())
+    assert check_answers(path).status is Status.OK
+    table_path(path).write_bytes(b"damaged")
+    assert check_answers(path).status is Status.WARN
+
+
+def test_a_table_that_answers_otherwise_than_the_model_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def differs(*_: object) -> str:
+        raise ProofError("the model answers MeM with uIu, and the table has aIa")
+
+    monkeypatch.setattr(computing, "check_table_of", lambda *_: "")
+    monkeypatch.setattr(computing, "ask_again", differs)
+    finding = computing.answers(Settings())
+    assert (finding.status, "the table has aIa" in finding.says) == (Status.FAIL, True)
 
 
 def as_tf32(values: Matrix) -> Matrix:
@@ -115,6 +145,7 @@ def test_the_faster_device_is_named_where_another_one_serves() -> None:
 @pytest.mark.parametrize(
     "check",
     [
+        computing.answers,
         computing.precision,
         computing.blas,
         computing.graph,
