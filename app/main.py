@@ -15,7 +15,16 @@ from app.http.hosts import HostRule
 from app.http.lifecycle import Lifecycle
 from app.lifespan import lifespan_of
 from app.metrics import ServiceMetrics
-from app.routes import docs, explain, health, models, playground, train, transform
+from app.routes import (
+    docs,
+    explain,
+    health,
+    inference_protocol,
+    models,
+    playground,
+    train,
+    transform,
+)
 from app.routes import metrics as metrics_route
 from app.settings import Settings
 
@@ -45,7 +54,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
     app.state.redact = redactor(settings)
-    for module in (transform, explain, train, models, health, metrics_route, docs, playground):
+    for module in (
+        *(transform, explain, inference_protocol, train, models),
+        *(health, metrics_route, docs, playground),
+    ):
         app.include_router(module.router)
     app.mount("/static-offline-docs", docs.SWAGGER_UI)
     _compose(app, settings, metrics, lifecycle)
@@ -64,7 +76,7 @@ def _compose(app: Api, settings: Settings, metrics: ServiceMetrics, lifecycle: L
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
-    app.outermost = Edge(
+    edge = Edge(
         inner,
         hosts=HostRule(own_names(settings.host, settings.allowed_hosts)),
         origins=origins,
@@ -73,3 +85,4 @@ def _compose(app: Api, settings: Settings, metrics: ServiceMetrics, lifecycle: L
         lifecycle=lifecycle,
         access_log=settings.access_log,
     )
+    app.outermost = inference_protocol.ProtocolErrors(edge)

@@ -72,6 +72,8 @@ async def _answer_to(request: Request, error: Exception) -> Response:
 def _document_request_problems(paths: Iterable[dict[str, Any]]) -> None:
     for operations in paths:
         for method, operation in operations.items():
+            if "default" in operation["responses"]:  # it says itself what all its errors are
+                continue
             statuses = REQUEST_PROBLEMS + ((HTTPStatus.FORBIDDEN,) if method != "get" else ())
             for status, response in problem_responses(*statuses).items():
                 known = operation["responses"].setdefault(str(status), response)

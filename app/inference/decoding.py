@@ -30,11 +30,13 @@ class Prompt:
     """How many of the likeliest letters to show for each position."""
     explain: bool = False
     """Show the attention weights and the distribution over all letters, too."""
+    distribution: bool = False
+    """Show the distribution over all letters."""
 
     @property
     def is_special(self) -> bool:
         """Whether its answer is more than the likeliest letters."""
-        return bool(self.temperature or self.candidates or self.explain)
+        return bool(self.temperature or self.candidates or self.explain or self.distribution)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,14 +115,15 @@ class ServedModel:
         length = len(prompt.query)
         (best,) = self._settler.answers(letters, logits, gumbel_noise(prompt))
         response = decode(best[:length].tolist())
-        if not (prompt.candidates or prompt.explain):
+        wants_distribution = prompt.distribution or prompt.explain
+        if not (prompt.candidates or wants_distribution):
             return Answer(response, self.info.version)
         (canonical,) = self._settler.canonical_logits(letters)
         return Answer(
             response,
             self.info.version,
             candidates=top_k(canonical, length, prompt.candidates) if prompt.candidates else None,
-            distribution=softmax(canonical[:length]) if prompt.explain else None,
+            distribution=softmax(canonical[:length]) if wants_distribution else None,
             explanation=self._explain(letters[0]) if prompt.explain else None,
         )
 

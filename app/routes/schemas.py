@@ -50,28 +50,36 @@ Query = Annotated[
 ]
 
 
-class TransformRequest(BaseModel):
-    """A query for Menny."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
-
-    query: Query
-    temperature: float = Field(
-        0,
+Temperature = Annotated[
+    float,
+    Field(
         ge=0,
         le=2,
         strict=True,
         allow_inf_nan=False,
         description="0: the likeliest letters, always the same; 1: a sample from the model's "
         "distribution; above 1: bolder",
-    )
-    seed: int | None = Field(
-        None,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Field(
         ge=0,
         le=2**53 - 1,  # larger numbers are not the same to every reader of JSON (RFC 8259, 6)
         strict=True,
         description="with a temperature: the same seed gives the same answer",
-    )
+    ),
+]
+
+
+class TransformRequest(BaseModel):
+    """A query for Menny."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
+
+    query: Query
+    temperature: Temperature = 0
+    seed: Seed = None
     candidates: int = Field(
         0,
         ge=0,
