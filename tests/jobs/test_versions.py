@@ -259,12 +259,13 @@ def test_pruning_beside_activations_and_deletions_never_takes_what_answers(tmp_p
             for other in others:
                 other.result()
         assert home.active() == [home.engine.answers]
-        for name in home.listed():
+        listed = home.listed()
+        for name in listed:
             if name != SHIPPED:
                 assert load_weights(home.file(name)).version == name
-        assert len(home.listed()) <= 3  # the active one, one besides, and the shipped
+        assert len(listed) <= 3  # the active one, one besides, and the shipped
     with house(tmp_path / "state", keep_versions=1) as again:
-        assert again.listed() == home.listed()
+        assert again.listed() == listed
         assert again.engine.answers == home.engine.answers
         assert again.retraining.note is None
 
