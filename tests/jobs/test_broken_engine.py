@@ -2,11 +2,22 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.in_process import InProcess, in_process
 from tests.inference.test_engine import Broken
+from tests.service import python_path, running_service
+
+FAILING = """
+import sys
+if "serve" in sys.argv or "serve" in sys.orig_argv:
+    import app.inference.model as model
+    def answer(self, prompts):
+        raise RuntimeError("the GPU has gone")
+    model.ServedModel.answer = answer
+"""
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
@@ -34,6 +45,22 @@ def test_an_engine_whose_every_batch_fails_is_said_and_ends_the_service() -> Non
         assert health.json()["status"] == "unavailable"
         assert "every batch has failed for" in health.json()["reason"]
         eventually(lambda: menny.app.state.lifecycle.has_failed)
+
+
+def test_a_service_whose_every_batch_fails_ends_with_status_1_to_be_started_anew(
+    tmp_path: Path,
+) -> None:
+    with running_service(
+        PYTHONPATH=python_path(tmp_path, FAILING),
+        MENNY_ANSWERS="model",
+        MENNY_EXIT_WHEN_FAILING_S="0.2",
+    ) as service:
+        for _ in range(3):
+            response = service.client.post("/transform", json={"query": "MeM"})
+            assert response.status_code == 500
+        service.client.close()
+        assert service.process.wait(60) == 1
+    assert "the service ends" in service.log
 
 
 @pytest.mark.parametrize("limit", [0, 3600])
