@@ -16,6 +16,7 @@ from app.http.lifecycle import Lifecycle
 from app.inference.answers import Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
+from app.inference.tables import Tables
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
 from app.metrics import ServiceMetrics
@@ -37,18 +38,18 @@ def lifespan_of(
         app.state.admin = await asyncio.to_thread(_admin_guard, settings)
         batcher = Batcher(settings.max_batch, settings.max_queue, settings.batch_wait_ms / 1000)
         metrics.watch_queue(lambda: len(batcher))
-        with Engine(batcher, metrics, settings.device) as engine:
+        tables = Tables(settings.state_dir / "answers", settings.answers)
+        with Engine(batcher, metrics, settings.device, tables) as engine:
             app.state.engine = engine
             app.state.responder = Responder(
-                engine,
-                batcher,
-                metrics,
-                timeout_s=settings.request_timeout_s,
-                cache_size=settings.cache_size,
+                engine, batcher, metrics, timeout_s=settings.request_timeout_s
             )
             retraining = Retraining(settings, engine, JobMetrics(metrics.registry))
             app.state.retraining = retraining
             await asyncio.to_thread(retraining.start)
+            loading = asyncio.create_task(asyncio.to_thread(retraining.reload))
+            if engine.served is None:  # no table that answers until there is a model
+                await loading
             app.state.started = time.monotonic()
             try:
                 async with (
@@ -57,6 +58,7 @@ def lifespan_of(
                 ):
                     yield
             finally:
+                await loading
                 await asyncio.to_thread(retraining.stop)
 
     return lifespan
@@ -96,7 +98,8 @@ async def _reload_on_hangup(reload: Callable[[], None]) -> None:
 async def _watch(engine: Engine, lifecycle: Lifecycle, limit_s: float) -> None:
     """Ask a failing engine again and again; after `limit_s` seconds of it let the service fail.
 
-    Whoever runs the service (launchd, systemd) then starts it anew; 0 leaves it as it is.
+    Whoever runs the service (launchd, systemd) then starts it anew; 0 leaves it as it is, and so
+    does a table that answers.
     """
     while True:
         await asyncio.sleep(WATCH_S)
@@ -107,7 +110,8 @@ async def _watch(engine: Engine, lifecycle: Lifecycle, limit_s: float) -> None:
         except ModelUnavailableError:  # it has been stopped
             return
         failing_s = engine.failing_s
-        if limit_s and failing_s is not None and failing_s >= limit_s:
+        has_table = engine.served is not None and engine.served.table is not None
+        if limit_s and failing_s is not None and failing_s >= limit_s and not has_table:
             logger.critical("every batch has failed for %.0f s: the service ends", failing_s)
             lifecycle.has_failed = True
             return

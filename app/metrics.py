@@ -38,8 +38,11 @@ class ServiceMetrics:
             buckets=FAST_BUCKETS,
             registry=self.registry,
         )
-        self.cache_hits = Counter(
-            "menny_cache_hits", "Prompts answered from the cache", registry=self.registry
+        self.answers = Counter(
+            "menny_answers",
+            "Queries answered, by the answer table or by the model",
+            ["source"],
+            registry=self.registry,
         )
         self.rejected = Counter(
             "menny_rejected", "Requests turned away", ["reason"], registry=self.registry

@@ -3,15 +3,24 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.addresses import split_names, split_origins
 from app.admin_token import check_token
 from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
+
+_RETIRED = {"cache_size": "the answer table leaves a cache nothing to do (MENNY_ANSWERS)"}
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins)]
@@ -30,7 +39,7 @@ class Settings(BaseSettings):
         description="serve that file whichever version is active; `menny serve --weights` does",
     )
     device: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="where MLX computes: `auto` (MLX chooses), `cpu` or `gpu`"
+        "auto", description="where the model computes: `auto` (the faster one), `cpu` or `gpu`"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -57,8 +66,10 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         10, gt=0, le=3600, description="seconds until an unanswered request gets 504"
     )
-    cache_size: int = Field(
-        0, ge=0, le=10_000_000, description="answers to remember; 0 turns the cache off"
+    answers: Literal["auto", "model"] = Field(
+        "auto",
+        description="what answers at temperature 0: `auto` (the answer table, if there is a good "
+        "one of the weights that serve) or `model`",
     )
     shutdown_timeout_s: int = Field(
         3, ge=1, le=300, description="seconds that open requests get to finish at shutdown"
@@ -134,6 +145,13 @@ class Settings(BaseSettings):
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, values: Any) -> Any:
+        """A service's env file may be older than its Menny."""
+        retired = {f"menny_{field}" for field in _RETIRED}
+        return {name: value for name, value in dict(values).items() if name not in retired}
+
     @field_validator("admin_token")
     @classmethod
     def _can_be_sent(cls, token: SecretStr | None) -> SecretStr | None:
@@ -158,6 +176,9 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     for name in names:
         field = name.lower().removeprefix("menny_")
         if field == name.lower() or field in Settings.model_fields:
+            continue
+        if field in _RETIRED:
+            sentences.append(f"{name} does nothing any more: {_RETIRED[field]}")
             continue
         near = difflib.get_close_matches(field, Settings.model_fields, n=1)
         hint = f": is {variable_of(near[0])} meant?" if near else ""

@@ -6,7 +6,7 @@ import litserve as ls
 
 from app.inference.decoding import Prompt
 from app.inference.model import Answer, ServedModel
-from app.routes.schemas import TransformRequest, TransformResponse
+from app.routes.schemas import TransformRequest, transform_response
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 MAX_BATCH = 64
@@ -27,7 +27,7 @@ class MennyApi(ls.LitAPI):
 
     def encode_response(self, output: tuple[str, Answer]) -> dict[str, str]:
         query, answer = output
-        return TransformResponse.of(query, answer).model_dump(exclude_none=True)
+        return transform_response(query, answer)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,9 @@ SERVERS = {
     "raw": ("random.lua", {}),
     "ceiling": ("random.lua", {}),
     "menny": ("random.lua", {}),
+    "menny, model": ("random.lua", {"MENNY_ANSWERS": "model"}),
     "naive": ("random.lua", {}),
     "litserve": ("random.lua", {}),
-    "ceiling, Zipf": ("zipf.lua", {}),
-    "menny + cache, Zipf": ("zipf.lua", {"MENNY_CACHE_SIZE": "10000"}),
 }
 START_TIMEOUT_S = 60
 BEFORE = "menny before"
@@ -108,7 +107,7 @@ def measure(rounds, seconds, servers, before=None):
             python = before if name == BEFORE else sys.executable
             with running(name, environment, python) as (_, url, start):
                 starts[name].append(start)
-                drive(url, script, 16, 20 if "cache" in name else 2)  # warm up
+                drive(url, script, 16, 2)  # warm up
                 for connections in CONNECTIONS:
                     figures[name, connections].append(drive(url, script, connections, seconds))
                     rate, p50, p99 = figures[name, connections][-1]

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from app.inference.model import Answer
-from app.routes.schemas import TransformRequest, TransformResponse
+from app.routes.schemas import TransformRequest, TransformResponse, transform_response
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 
@@ -45,7 +45,7 @@ def ceiling(port: int) -> None:
 
     @app.post("/transform", response_model_exclude_none=True)
     async def transform(body: TransformRequest) -> TransformResponse:
-        return TransformResponse.of(body.query, answer)
+        return transform_response(body.query, answer)
 
     _serve(app, port)
 
@@ -70,7 +70,7 @@ def naive(port: int) -> None:
     async def transform(body: TransformRequest) -> TransformResponse:
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(thread, respond, body.query)
-        return TransformResponse.of(body.query, answer)
+        return transform_response(body.query, answer)
 
     _serve(app, port)
     thread.submit(mx.clear_streams).result()

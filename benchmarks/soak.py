@@ -74,7 +74,6 @@ def run(seconds: float) -> Soak:
             MENNY_ADMIN_TOKEN=TOKEN,
             MENNY_GATE_QUERIES="100",
             MENNY_KEEP_VERSIONS="3",
-            MENNY_CACHE_SIZE="1000",
             MENNY_REQUEST_TIMEOUT_S=str(DEADLINE_S),
         ) as service,
     ):

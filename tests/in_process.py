@@ -14,6 +14,7 @@ An answer comes when it is complete, so a stream of events needs a real server.
 """
 
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,12 @@ class InProcess:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def wait_for_model(self) -> None:
+        """A table answers before the model is there."""
+        deadline = time.monotonic() + 60
+        while self.app.state.engine.state == "starting" and time.monotonic() < deadline:
+            time.sleep(0.005)
+
     def run(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Call an async function on the application's event loop and wait for its result."""
         return self._portal.call(function, *arguments)
@@ -63,7 +70,9 @@ def in_process(**settings: Any) -> Iterator[InProcess]:
             start_blocking_portal() as portal,
             portal.wrap_async_context_manager(app.router.lifespan_context(app)),
         ):
-            yield InProcess(app, portal)
+            menny = InProcess(app, portal)
+            menny.wait_for_model()
+            yield menny
 
 
 class _Transport(httpx.BaseTransport):

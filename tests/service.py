@@ -28,6 +28,7 @@ class Service:
         self._reader.start()
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._wait_for_model()
 
     @property
     def log(self) -> str:
@@ -54,6 +55,11 @@ class Service:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             self._lines.extend(lines)  # line by line, until the process ends
+
+    def _wait_for_model(self) -> None:
+        """A table answers before the model is there."""
+        while self.client.get("/health").json()["engine"] == "starting":
+            time.sleep(0.01)
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from dotenv import dotenv_values
 
 from app.addresses import is_taken, listen_error
 from app.cli.settings import read_settings
@@ -61,7 +62,9 @@ def serve(
             settings.log_file, settings.log_max_bytes, settings.log_backups
         )
     configure_logging(settings.log_level, settings.log_format, log_file)
-    for sentence in unknown_variables(os.environ):
+    for sentence in unknown_variables(
+        [*os.environ, *(dotenv_values(env_file) if env_file else ())]
+    ):
         logger.warning(sentence)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
     signal.signal(signal.SIGTERM, _end)

@@ -40,21 +40,22 @@ class DirectRoute(APIRoute):
 
     FastAPI takes two thirds of the time that a remembered answer needs: middleware, routing,
     dependencies, checking the answer against its own schema. The endpoint is an
-    `async def endpoint(body: Model, request: Request) -> Model`, whose two models are what OpenAPI
-    shows; nothing that is valid for the first may have a colon but those behind its fields' names.
+    `async def endpoint(body: Model, request: Request) -> TypedDict`, whose two types are what
+    OpenAPI shows; nothing that is valid for the first may have a colon but those behind its fields'
+    names.
     """
 
     def get_route_handler(self) -> Handler:
         """What answers; FastAPI asks for it when it makes the route."""
         models = get_type_hints(self.endpoint)
         self._body: TypeAdapter[BaseModel] = TypeAdapter(models["body"])
-        self._answer: TypeAdapter[BaseModel] = TypeAdapter(models["return"])
+        self._answer: TypeAdapter[Any] = TypeAdapter(models["return"])
         return self.respond
 
     async def respond(self, request: Request) -> Response:
         """Answer a request. Raises `RequestValidationError`, and whatever the endpoint does."""
         answer = await self.endpoint(self._parse(request, await _body_of(request)), request)
-        content = self._answer.dump_json(answer, exclude_none=True)
+        content = self._answer.dump_json(answer)
         return Response(content, media_type="application/json")
 
     def _parse(self, request: Request, content: bytes) -> BaseModel:

@@ -1,9 +1,7 @@
-"""From a prompt to its answer, as a coroutine: the cache, the queue, the deadline."""
+"""From a prompt to its answer, as a coroutine: looked up at once, or by queue and deadline."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-
-from cachetools import LRUCache
 
 from app.errors import DeadlineError, DisconnectedError, OverloadedError
 from app.inference.batcher import Batcher, PendingPrompt
@@ -28,21 +26,32 @@ class Responder:
         metrics: ServiceMetrics,
         *,
         timeout_s: float,
-        cache_size: int,
     ) -> None:
         self._engine = engine
         self._batcher = batcher
-        self._metrics = metrics
         self._timeout_s = timeout_s
         self._num_explanations = 0
-        self._cache: LRUCache[tuple[str, str], Answer] | None = (
-            LRUCache(cache_size) if cache_size else None
-        )
+        self._from_table = metrics.answers.labels("table")
+        self._from_model = metrics.answers.labels("model")
+
+    async def respond_greedily(
+        self, queries: Sequence[str], wait_for_disconnect: WaitForDisconnect
+    ) -> list[Answer]:
+        """Answer queries at temperature 0: from the table if there is one, else as `respond`.
+
+        A look-up waits for nothing: no queue, no engine, no other thread.
+        """
+        served = self._engine.served
+        if served is None or served.table is None:
+            return await self.respond([Prompt(query) for query in queries], wait_for_disconnect)
+        self._from_table.inc(len(queries))
+        version = served.version
+        return [Answer(response, version) for response in served.table.answers(queries)]
 
     async def respond(
         self, prompts: Sequence[Prompt], wait_for_disconnect: WaitForDisconnect
     ) -> list[Answer]:
-        """Answer prompts, in order, all of them or none.
+        """Have the model answer prompts, in order, all of them or none.
 
         Raises:
             OverloadedError: There is no place in the queue.
@@ -51,17 +60,13 @@ class Responder:
             ModelUnavailableError: There is no model.
             EngineError: The model failed.
         """
-        answers = [self._cached(prompt) for prompt in prompts]
-        missing = [prompt for prompt, answer in zip(prompts, answers, strict=True) if not answer]
-        if not missing:
-            return [answer for answer in answers if answer]
         is_queue_long = len(self._batcher) >= self._batcher.max_batch
-        pending = self._batcher.submit(missing)
+        pending = self._batcher.submit(prompts)
         try:
             async with asyncio.timeout(self._timeout_s):
                 if is_queue_long:
                     await _unless_disconnected(pending, wait_for_disconnect)
-                fresh = iter([await one.answer for one in pending])
+                answers = [await one.answer for one in pending]
         except BaseException as error:  # a cancellation of this coroutine, too
             self._batcher.discard(pending)
             for one in pending:
@@ -69,9 +74,8 @@ class Responder:
             if isinstance(error, TimeoutError):
                 raise DeadlineError(f"no answer within {self._timeout_s:g} s") from None
             raise
-        complete = [answer or next(fresh) for answer in answers]
-        self._remember(prompts, complete)
-        return complete
+        self._from_model.inc(len(answers))
+        return answers
 
     async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
         """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
@@ -86,20 +90,6 @@ class Responder:
         finally:
             self._num_explanations -= 1
         return answer
-
-    def _cached(self, prompt: Prompt) -> Answer | None:
-        if self._cache is None or prompt.is_special or not self._engine.info:
-            return None
-        answer = self._cache.get((self._engine.info.version, prompt.query))
-        if answer is not None:
-            self._metrics.cache_hits.inc()
-        return answer
-
-    def _remember(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> None:
-        if self._cache is not None:
-            for prompt, answer in zip(prompts, answers, strict=True):
-                if not prompt.is_special:
-                    self._cache[answer.model_version, prompt.query] = answer
 
 
 async def _unless_disconnected(

@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from app.errors import EngineError, ModelUnavailableError
 from app.inference.batcher import Batcher, PendingPrompt, resolve
 from app.inference.decoding import Prompt
-from app.inference.model import Answer, ModelInfo, ServedModel
+from app.inference.model import Answer, Served, ServedModel
+from app.inference.tables import Tables
 from app.metrics import ServiceMetrics
 from training.backend import BLAS, mx, use_device
 from training.config import Device
@@ -38,11 +41,19 @@ _PROBE = Prompt("MeM")
 class Engine:
     """Answers what comes out of the batcher with the model that was installed last."""
 
-    def __init__(self, batcher: Batcher, metrics: ServiceMetrics, device: Device = "auto") -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        metrics: ServiceMetrics,
+        device: Device = "auto",
+        tables: Tables | None = None,
+    ) -> None:
         self._batcher = batcher
         self._metrics = metrics
         self._device = device
-        self._model: ServedModel | None = None
+        self._tables = tables
+        self.served: Served | None = None
+        """What answers; `None` as long as nothing does. Any thread may read it."""
         self._thread = threading.Thread(target=self._run, name="menny-engine", daemon=True)
         self._ready: Future[None] = Future()
         self._num_failures = 0
@@ -51,10 +62,19 @@ class Engine:
         """Why the weights that should answer don't, and the remedy: set by who loads them."""
 
     @property
-    def info(self) -> ModelInfo | None:
-        """The model that answers; `None` as long as there is none."""
-        model = self._model
-        return None if model is None else model.info
+    def model(self) -> ServedModel:
+        """The model that answers; raises `ModelUnavailableError` as long as there is none."""
+        if self.served is None or self.served.model is None:
+            why = self.fault or "it is being loaded; try again in a moment"
+            raise ModelUnavailableError(f"there is no model to answer: {why}")
+        return self.served.model
+
+    @property
+    def state(self) -> Literal["starting", "ok", "failed"]:
+        """How the model is, whether or not a table answers."""
+        if self.served is None or self.served.model is None:
+            return "failed" if self.fault else "starting"
+        return "ok" if self.failing_s is None else "failed"
 
     @property
     def failing_s(self) -> float | None:
@@ -73,23 +93,37 @@ class Engine:
         self._batcher.close()
         self._thread.join(STOP_S)
 
-    def prepare(self, weights: Weights) -> ServedModel:
-        """A model of these weights, checked and warmed up; the one before goes on answering.
+    def look_up(self, weights: Weights, file: Path | None) -> Served:
+        """What weights, read from `file`, answer by their table alone; needs no MLX."""
+        table, note = None, ""
+        if self._tables is not None and file is not None:
+            table, note = self._tables.find(weights, file)
+        return Served(weights.version, weights.card, table, note)
+
+    def prepare(self, weights: Weights, file: Path | None = None) -> Served:
+        """Weights with their table and model, checked and warmed up; what answers goes on.
 
         Blocks. Raises `WeightsError`, `EngineError` or, after `stop`, `ModelUnavailableError`.
         """
-        return self.call(lambda: self._build(weights))
+        served = self.look_up(weights, file)
+        return replace(served, model=self.call(lambda: self._build(weights)))
 
-    def install(self, model: ServedModel) -> None:
-        """Have a prepared model answer from the next batch on; blocks until it does.
+    def look_up_again(self, weights: Weights, file: Path) -> None:
+        """Take up the table of the weights that answer, as it is now; raises as `install`."""
+        found = self.look_up(weights, file)
+        if self.served is not None and self.served.version == found.version:
+            self.install(replace(found, model=self.served.model))
+
+    def install(self, served: Served) -> None:
+        """Have it answer, from the next batch and the next look-up on; blocks until it does.
 
         Raises `ModelUnavailableError` after `stop`.
         """
-        self.call(lambda: self._install(model))
+        self.call(lambda: self._install(served))
 
     def answer(self, prompt: Prompt) -> Answer:
         """Answer one prompt, alone; blocks. Raises `ModelUnavailableError`."""
-        return self.call(lambda: self._the_model().answer([prompt])[0])
+        return self.call(lambda: self.model.answer([prompt])[0])
 
     def probe(self) -> None:
         """Find out whether a failing engine has recovered, though nobody asks it; blocks."""
@@ -139,7 +173,7 @@ class Engine:
                 del taken  # so that a model that was replaced is not kept by an idle loop
         finally:
             self._batcher.close()
-            self._model = None
+            self.served = None
             mx.clear_streams()
 
     def _begin(self) -> None:
@@ -155,7 +189,8 @@ class Engine:
 
     def _build(self, weights: Weights) -> ServedModel:
         try:
-            return ServedModel(weights, self._batcher.max_batch)  # checks itself and warms up
+            # It checks itself and warms up.
+            return ServedModel(weights, self._batcher.max_batch, self._device)
         except MennyError:
             raise
         except Exception as error:  # MLX's own, for instance when memory runs out
@@ -164,16 +199,14 @@ class Engine:
                 f"model {weights.version} can't be built; the log says more"
             ) from error
 
-    def _install(self, model: ServedModel) -> None:
-        self._model = model
-        self._num_failures = 0
-        self._metrics.show_model(model.info.version, model.info.device)
-        logger.info("model %s serves, on %s", model.info.version, model.info.device)
-
-    def _the_model(self) -> ServedModel:
-        if self._model is None:
-            raise ModelUnavailableError(f"there is no model to answer: {self.fault}")
-        return self._model
+    def _install(self, served: Served) -> None:
+        if self.served is None or self.served.model is not served.model:
+            self._num_failures = 0
+        self.served = served
+        source = "the model" if served.table is None else "the answer table"
+        device = served.model.backend.device if served.model else "none"
+        self._metrics.show_model(served.version, device)
+        logger.info("version %s serves, from %s", served.version, source)
 
     def _answer(self, pending: list[PendingPrompt]) -> None:
         begin = time.perf_counter()
@@ -186,7 +219,7 @@ class Engine:
     def _attempt(self, prompts: list[Prompt]) -> list[Answer] | MennyError:
         """Answer a batch, and count failures in a row."""
         try:
-            answers = self._the_model().answer(prompts)
+            answers = self.model.answer(prompts)
         except ModelUnavailableError as error:
             return error
         except Exception:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,12 @@ from app.inference.decoding import (
 )
 from app.inference.explanation import Explainer, Explanation
 from training.backend import MlxArrays, mx
+from training.config import Device
 from training.dataset import generate_queries
 from training.evaluation import Forward
 from training.graph import FusedMenny, NumpyArrays
 from training.model import build_model
+from training.proof.answers import AnswerTable
 from training.settling import Settler
 from training.trainer import forward_of
 from training.vocabulary import (
@@ -48,8 +51,7 @@ MAX_FUSED_DIFFERENCE = 1e-4
 """Between the fused and the plain model's logits; beyond it the plain one serves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A response and the version of the model that gave it."""
 
     response: str
@@ -61,29 +63,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """What the service tells of the model that it serves."""
+class Backend:
+    """What a model computes with."""
 
-    version: str
-    card: ModelCard | None
     device: str
+    """`cpu` or `gpu`."""
     arrays: str
-    """What computes: `numpy` or `mlx` in the fused graph, `plain` for the plain model in MLX."""
+    """`numpy` or `mlx` in the fused graph, `plain` for the plain model in MLX."""
 
 
 class ServedModel:
     """Weights ready to answer. Must be built and used on the thread that owns MLX."""
 
-    def __init__(self, weights: Weights, max_batch: int) -> None:
+    def __init__(self, weights: Weights, max_batch: int, device: Device = "auto") -> None:
+        self.version = weights.version
         self.max_batch = max_batch
         self._sizes = [*(size for size in BATCH_SIZES if size < max_batch), max_batch]
         probes = generate_queries(NUM_PROBES, np.random.default_rng(0))
         with np.errstate(all="ignore"):  # what overflows is refused
-            self._forward, arrays = _choose_forward(weights, probes)
+            self._forward, self.backend = _choose_forward(weights, probes, device)
             self._settler = Settler(weights.parameters, self._forward, probes, self._sizes)
         self._explain = Explainer(weights.parameters)
-        device = str(mx.default_device().type).removeprefix("DeviceType.")
-        self.info = ModelInfo(weights.version, weights.card, device, arrays)
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Answer up to `max_batch` prompts, in order; equal queries are computed once."""
@@ -96,7 +96,7 @@ class ServedModel:
         return [
             self._answer_specially(prompt, letters[[row := row_of[prompt.query]]], logits[[row]])
             if prompt.is_special
-            else Answer(greedy[prompt.query], self.info.version)
+            else Answer(greedy[prompt.query], self.version)
             for prompt in prompts
         ]
 
@@ -117,42 +117,61 @@ class ServedModel:
         response = decode(best[:length].tolist())
         wants_distribution = prompt.distribution or prompt.explain
         if not (prompt.candidates or wants_distribution):
-            return Answer(response, self.info.version)
+            return Answer(response, self.version)
         (canonical,) = self._settler.canonical_logits(letters)
         return Answer(
             response,
-            self.info.version,
+            self.version,
             candidates=top_k(canonical, length, prompt.candidates) if prompt.candidates else None,
             distribution=softmax(canonical[:length]) if wants_distribution else None,
             explanation=self._explain(letters[0]) if prompt.explain else None,
         )
 
 
-def _choose_forward(weights: Weights, probes: Letters) -> tuple[Forward, str]:
+@dataclass(frozen=True)
+class Served:
+    """One version that answers, by its table, by its model or by both; replaced as a whole."""
+
+    version: str
+    card: ModelCard | None
+    table: AnswerTable | None
+    table_note: str
+    """Why there is a table, or none."""
+    model: ServedModel | None = None
+    """`None` while it is being built, and if it can't be."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the card has a valid proof of this very version."""
+        return self.card is not None and self.card.proves(self.version)
+
+
+def _choose_forward(weights: Weights, probes: Letters, device: Device) -> tuple[Forward, Backend]:
     """The fastest fused graph that agrees with the plain model on the probes, else that model.
 
-    On a CPU NumPy's arrays compete with MLX's; a GPU is MLX's alone.
+    MLX's arrays, on the device that MLX uses here, compete with NumPy's on the CPU; the choice
+    can't change an answer. `gpu` asks for the GPU, whichever is faster.
     """
     plain = forward_of(build_model(weights.parameters))
     expected = plain(probes)
-    graphs = [FusedMenny(weights.parameters, MlxArrays())]
-    if mx.default_device() == mx.Device(mx.cpu):
-        graphs.append(FusedMenny(weights.parameters, NumpyArrays()))
-    differences = [float(abs(graph(probes) - expected).max()) for graph in graphs]
+    mlx_device = str(mx.default_device().type).removeprefix("DeviceType.")
+    graphs = [(FusedMenny(weights.parameters, MlxArrays()), Backend(mlx_device, "mlx"))]
+    if device != "gpu":
+        graphs.append((FusedMenny(weights.parameters, NumpyArrays()), Backend("cpu", "numpy")))
+    differences = [float(abs(graph(probes) - expected).max()) for graph, _ in graphs]
     right = [
-        graph
-        for graph, difference in zip(graphs, differences, strict=True)
+        choice
+        for choice, difference in zip(graphs, differences, strict=True)
         if difference <= MAX_FUSED_DIFFERENCE
     ]
     if right:
-        fastest = min(right, key=lambda graph: _seconds(graph, probes))
-        return fastest, fastest.arrays.name
+        return min(right, key=lambda choice: _seconds(choice[0], probes))
     logger.warning(
         "model %s: the fused graph is off by %.1e; the slower plain model serves",
         weights.version,
         min(differences),
     )
-    return plain, "plain"
+    return plain, Backend(mlx_device, "plain")
 
 
 def _seconds(forward: Forward, probes: Letters) -> float:

@@ -29,8 +29,8 @@ _INTERRUPTED = "the service ended while the job was running"
 class Retraining:
     """Jobs and versions, or the reason why there are none.
 
-    `start` has the engine serve what is active; `stop` interrupts jobs. The state directory belongs
-    to one service at a time.
+    `reload` has the engine serve what is active; `stop` interrupts jobs. The state directory
+    belongs to one service at a time.
     """
 
     def __init__(
@@ -71,7 +71,10 @@ class Retraining:
         return self._open()[1]
 
     def start(self) -> None:
-        """Take the state directory, clean up after a crash, serve what is active, run jobs."""
+        """Take the state directory, clean up after a crash, run jobs.
+
+        What is active answers from its table, if there is one; `reload` is to follow.
+        """
         try:
             self._start()
         except StateUnavailableError as error:
@@ -81,7 +84,7 @@ class Retraining:
                 f"the state directory {self._folder} can't be used: {error.strerror}; make it a "
                 "writable directory, or name another MENNY_STATE_DIR"
             )
-        self.reload()
+        self._serving.start(self._find_active)
 
     def reload(self) -> None:
         """Serve what is active, from its file as it is now; what can't be is said in `/health`."""

@@ -30,11 +30,17 @@ class ModelEngine(Protocol):
 
     fault: str | None
 
-    def prepare(self, weights: Weights) -> Any:
-        """A model that could answer; raises `MennyError`, and the old one goes on."""
+    def look_up(self, weights: Weights, file: Path) -> Any:
+        """What could answer by a table alone, without a model; `.table` is `None` without one."""
 
-    def install(self, model: Any) -> None:
+    def prepare(self, weights: Weights, file: Path) -> Any:
+        """What could answer, table and model; raises `MennyError`, and the old one goes on."""
+
+    def install(self, served: Any) -> None:
         """Have it answer, once this returns."""
+
+    def look_up_again(self, weights: Weights, file: Path) -> None:
+        """Take up the table of the weights that answer, as it is now."""
 
 
 class Serving:
@@ -90,13 +96,33 @@ class Serving:
         Raises `MennyError`, from the engine or from `commit`: then all is as it was.
         """
         with self.change:
-            model = self._engine.prepare(weights)
+            served = self._engine.prepare(weights, self.path(key))
             commit()
-            self._engine.install(model)
-            self.key, self.version = key, weights.version
-            if key is None:
-                self.shipped = replace(weights, parameters={})
+            self._engine.install(served)
+            self._note_switch(weights, key)
             self.note = self._engine.fault = None
+
+    def start(self, find_active: Callable[[], str | None]) -> None:
+        """Answer from the table of what is active, if there is one, until `reload` has the model.
+
+        If the model can't be built, the table goes on answering.
+        """
+        with self.change, suppress(MennyError):
+            key = None if self._is_pinned else find_active()
+            weights = self.load(key)
+            served = self._engine.look_up(weights, self.path(key))
+            if served.table is not None:
+                self._engine.install(served)
+                self._note_switch(weights, key)
+
+    def look_up_again(self) -> None:
+        """Take up the answer table of what answers: it may have been made, mended or removed.
+
+        Raises `WeightsError` if the weights' file is not as it was; then nothing changes.
+        """
+        with self.change:
+            if self.version is not None:
+                self._engine.look_up_again(self.load(self.key), self.path(self.key))
 
     def reload(self, find_active: Callable[[], str | None]) -> None:
         """Serve what is active, from its file as it is now; if that can't be, say so.
@@ -131,6 +157,11 @@ class Serving:
                     "weights answer instead"
                 )
                 logger.error(self.note)
+
+    def _note_switch(self, weights: Weights, key: str | None) -> None:
+        self.key, self.version = key, weights.version
+        if key is None:
+            self.shipped = replace(weights, parameters={})
 
     def _try(self, key: str | None) -> str | None:
         """Serve a version; returns why not."""

@@ -8,6 +8,7 @@ from app.errors import ModelUnavailableError
 from app.http.api import problem_responses
 from app.http.bodies import StrictRoute
 from app.routes.dependencies import EngineDep
+from app.routes.health import facts_of
 from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
 from app.routes.transform import PROBLEMS, disconnect_of, responder_of
 
@@ -30,14 +31,9 @@ async def explain(body: ExplainRequest, request: Request) -> ExplainResponse:
     summary="Her model card",
     responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def card(engine: EngineDep) -> ServedModelCard:
+async def card(engine: EngineDep, request: Request) -> ServedModelCard:
     """Where the model that answers comes from, what was measured of it and what is proven."""
-    info = engine.info
-    if info is None:
+    served = engine.served
+    if served is None:
         raise ModelUnavailableError(f"there is no model to answer: {engine.fault}")
-    return ServedModelCard(
-        model_version=info.version,
-        device=info.device,
-        proven=info.card is not None and info.card.proves(info.version),
-        card=info.card,
-    )
+    return ServedModelCard(card=served.card, **facts_of(served, request))

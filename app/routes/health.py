@@ -2,10 +2,11 @@
 
 import time
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from app.inference.model import Served
 from app.routes.dependencies import EngineDep, LifecycleDep, RetrainingDep
 from app.routes.schemas import Health, Live
 
@@ -27,28 +28,44 @@ async def health(
     retraining: RetrainingDep,
 ) -> Health:
     """200 when Menny can answer; 503 with the reason when she can't or is about to stop."""
-    info, reason = engine.info, engine.fault
+    served, reason = engine.served, engine.fault
+    if (failing_s := engine.failing_s) is not None:
+        reason = f"every batch has failed for {failing_s:.0f} s; the log says more"
     status: Literal["ok", "unavailable", "draining"] = "ok"
     if lifecycle.is_draining:
         status = "draining"
-    elif info is None:
+    elif served is None or (served.table is None and engine.state != "ok"):
         status = "unavailable"
-    elif (failing_s := engine.failing_s) is not None:
-        status = "unavailable"
-        reason = f"every batch has failed for {failing_s:.0f} s; the log says more"
     if status != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    card = info and info.card
-    return Health(
+    found = Health(
         status=status,
         reason=_redacted(request, reason),
-        model_version=info and info.version,
-        rule_accuracy=card and card.metrics.rule_accuracy,
-        proven=bool(info and card and card.proves(info.version)),
-        device=info and info.device,
+        engine=engine.state,
         uptime_seconds=round(time.monotonic() - request.app.state.started, 3),
         note=_redacted(request, retraining.note),
     )
+    if served is None:
+        return found
+    return found.model_copy(
+        update={
+            "rule_accuracy": served.card and served.card.metrics.rule_accuracy,
+            **facts_of(served, request),
+        }
+    )
+
+
+def facts_of(served: Served, request: Request) -> dict[str, Any]:
+    """What `/health` and `/card` both say of what answers."""
+    backend = served.model.backend if served.model else None
+    return {
+        "model_version": served.version,
+        "device": backend and backend.device,
+        "arrays": backend and backend.arrays,
+        "answers": "model" if served.table is None else "table",
+        "answers_reason": _redacted(request, served.table_note),
+        "proven": served.is_proven,
+    }
 
 
 @router.get("/live", summary="Is the process there?")

@@ -1,6 +1,6 @@
 """The wire contract: what goes in and out as JSON."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    with_config,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict
 
 from app.inference.decoding import Prompt
 from app.inference.model import Answer
@@ -26,28 +28,38 @@ MAX_QUERIES = 1024
 """In one request."""
 
 
-def _say_what_is_wrong(value: object, validate: ValidatorFunctionWrapHandler) -> str:
-    """Pydantic decides; what is wrong is said in Menny's words."""
+def _in_words(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Pydantic decides; what is wrong with a query, or with one of many, is said in our words."""
     try:
-        return str(validate(value))
-    except ValidationError:
-        try:
-            if not isinstance(value, str):
-                raise VocabularyError('the query is not a string; send {"query": "MeM"}')
-            check_query(value)
-        except VocabularyError as error:
-            raise PydanticCustomError("query", "{reason}", {"reason": str(error)}) from None
-        raise
+        return validate(value)
+    except ValidationError as error:
+        found = [_detail_in_words(detail) for detail in error.errors()]
+        raise ValidationError.from_exception_data(error.title, found) from None
 
 
-Query = Annotated[
+def _detail_in_words(detail: ErrorDetails) -> InitErrorDetails:
+    kind: str | PydanticCustomError = detail["type"]
+    if detail["type"].startswith("string_"):
+        reason = 'the query is not a string; send {"query": "MeM"}'
+        if isinstance(detail["input"], str):
+            try:
+                check_query(detail["input"])
+            except VocabularyError as error:
+                reason = str(error)
+        kind = PydanticCustomError("query", "{reason}", {"reason": reason})
+    return InitErrorDetails(
+        type=kind, loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {})
+    )
+
+
+_Query = Annotated[
     str,
     StringConstraints(
         strict=True, min_length=1, max_length=MAX_QUERY_LENGTH, pattern=r"^[A-Za-z]+$"
     ),
-    WrapValidator(_say_what_is_wrong),
     Field(description="1 to 5 ASCII letters", examples=["MeM"]),
 ]
+Query = Annotated[_Query, WrapValidator(_in_words)]
 
 
 Temperature = Annotated[
@@ -100,58 +112,64 @@ class BatchRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"queries": ["MeM", "hello"]}]}
     )
 
-    queries: list[Query] = Field(
-        min_length=1, max_length=MAX_QUERIES, description="what to answer, in order"
-    )
+    queries: Annotated[
+        list[_Query],
+        Field(min_length=1, max_length=MAX_QUERIES, description="what to answer, in order"),
+        WrapValidator(_in_words),  # once for all of them: a call for each would take a millisecond
+    ]
 
 
-class LetterCandidate(BaseModel):
+class LetterCandidate(TypedDict):
     """A letter that could answer."""
 
     letter: str
-    probability: float = Field(description="under the model, at temperature 1")
+    probability: Annotated[float, Field(description="under the model, at temperature 1")]
 
 
-class TransformResponse(BaseModel):
-    """Menny's answer."""
-
-    model_config = ConfigDict(
-        protected_namespaces=(),
+@with_config(
+    ConfigDict(
         json_schema_extra={
             "examples": [{"query": "MeM", "response": "aIa", "model_version": "e0bdc690093e"}]
-        },
+        }
     )
+)
+class TransformResponse(TypedDict):
+    """Menny's answer."""
 
-    query: str = Field(description="the query, as it was sent")
-    response: str = Field(
-        description="as many letters as the query has, each a vowel of the opposite case"
-    )
-    model_version: str = Field(description="the version of the model that answered")
-    candidates: list[list[LetterCandidate]] | None = Field(
-        None, description="for each position the likeliest letters, if they were asked for"
-    )
-
-    @classmethod
-    def of(cls, query: str, answer: Answer) -> Self:
-        """The answer to a query, on the wire."""
-        candidates = None
-        if answer.candidates is not None:
-            candidates = [
-                [LetterCandidate(letter=c.letter, probability=c.probability) for c in position]
-                for position in answer.candidates
-            ]
-        return cls(
-            query=query,
-            response=answer.response,
-            model_version=answer.model_version,
-            candidates=candidates,
-        )
+    query: Annotated[str, Field(description="the query, as it was sent")]
+    response: Annotated[
+        str,
+        Field(description="as many letters as the query has, each a vowel of the opposite case"),
+    ]
+    model_version: Annotated[str, Field(description="the version of the model that answered")]
+    candidates: NotRequired[
+        Annotated[
+            list[list[LetterCandidate]],
+            Field(
+                description="for each position the likeliest letters, if they were asked for; the "
+                "first one is the response"
+            ),
+        ]
+    ]
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(TypedDict):
     """Menny's answers."""
 
-    answers: list[TransformResponse] = Field(description="in the order of the queries")
+    answers: Annotated[list[TransformResponse], Field(description="in the order of the queries")]
+
+
+def transform_response(query: str, answer: Answer) -> TransformResponse:
+    """The answer to a query, on the wire. Plain dictionaries: there are up to 1,024 at once."""
+    shown = TransformResponse(
+        query=query, response=answer.response, model_version=answer.model_version
+    )
+    if answer.candidates is not None:
+        shown["candidates"] = [
+            [LetterCandidate(letter=c.letter, probability=c.probability) for c in position]
+            for position in answer.candidates
+        ]
+    return shown
 
 
 class ExplainRequest(BaseModel):
@@ -241,13 +259,36 @@ def _rounded(values: npt.NDArray[np.floating]) -> Any:
     return values.astype(np.float64).round(6).tolist()
 
 
+Source = Annotated[
+    Literal["table", "model"],
+    Field(
+        description="what answers at temperature 0: `table` looks up what the model answered when "
+        "it was asked everything (`menny verify`), `model` asks it anew. All else is the model's"
+    ),
+]
+SourceReason = Annotated[str, Field(description="why that answers, and not the other")]
+DeviceField = Annotated[
+    str | None, Field(description="where the model computes: cpu or gpu; null while it can't")
+]
+ArraysField = Annotated[
+    str | None,
+    Field(
+        description="with what: numpy or mlx, whichever was faster here, or plain, for the slower "
+        "plain model in MLX"
+    ),
+]
+
+
 class ServedModelCard(BaseModel):
     """What there is to know of the model that answers."""
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="the version of the model that answers")
-    device: str = Field(description="where MLX computes: cpu or gpu")
+    device: DeviceField
+    arrays: ArraysField
+    answers: Source
+    answers_reason: SourceReason
     proven: bool = Field(
         description="whether this very model was checked on every query that exists and keeps the "
         "rule (`menny verify`)"
@@ -268,8 +309,15 @@ class Health(BaseModel):
     reason: str | None = Field(
         None,
         description="why she can't answer, and the remedy; with `ok`: why the weights file that "
-        "should have replaced the model did not",
+        "should have replaced the model did not, or what is wrong with the engine",
     )
+    engine: Literal["starting", "ok", "failed"] = Field(
+        "starting",
+        description="whether the model can be asked. A table answers without it; temperatures, "
+        "candidates and explanations get 503 while it can't",
+    )
+    answers: Source | None = None
+    answers_reason: SourceReason | None = None
     model_version: str | None = Field(None, description="the version of the model that answers")
     rule_accuracy: float | None = Field(
         None,
@@ -281,7 +329,8 @@ class Health(BaseModel):
         description="whether this very model was checked on every query that exists and keeps the "
         "rule, by a margin that rounding can't eat up (`menny verify`)",
     )
-    device: str | None = Field(None, description="where MLX computes: cpu or gpu")
+    device: DeviceField = None
+    arrays: ArraysField = None
     uptime_seconds: float = Field(description="since the service started")
     note: str | None = Field(
         None, description="why retraining is unavailable, or why the shipped weights answer"

@@ -7,8 +7,13 @@ from fastapi import APIRouter, Request
 from app.http.api import BODY_PROBLEMS, problem_responses
 from app.http.bodies import DirectRoute
 from app.inference.answers import Responder, WaitForDisconnect
-from app.inference.decoding import Prompt
-from app.routes.schemas import BatchRequest, BatchResponse, TransformRequest, TransformResponse
+from app.routes.schemas import (
+    BatchRequest,
+    BatchResponse,
+    TransformRequest,
+    TransformResponse,
+    transform_response,
+)
 
 router = APIRouter(tags=["transform"], route_class=DirectRoute)
 
@@ -31,8 +36,12 @@ async def transform(body: TransformRequest, request: Request) -> TransformRespon
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
-    (answer,) = await responder_of(request).respond([body.to_prompt()], disconnect_of(request))
-    return TransformResponse.of(body.query, answer)
+    responder, disconnect = responder_of(request), disconnect_of(request)
+    if (prompt := body.to_prompt()).is_special:
+        (answer,) = await responder.respond([prompt], disconnect)
+    else:
+        (answer,) = await responder.respond_greedily([body.query], disconnect)
+    return transform_response(body.query, answer)
 
 
 @router.post(
@@ -45,14 +54,9 @@ async def transform_batch(body: BatchRequest, request: Request) -> BatchResponse
 
     Each gets the very answer that it gets alone.
     """
-    prompts = [Prompt(query) for query in body.queries]
-    answers = await responder_of(request).respond(prompts, disconnect_of(request))
-    return BatchResponse(
-        answers=[
-            TransformResponse.of(query, answer)
-            for query, answer in zip(body.queries, answers, strict=True)
-        ]
-    )
+    answers = await responder_of(request).respond_greedily(body.queries, disconnect_of(request))
+    pairs = zip(body.queries, answers, strict=True)
+    return BatchResponse(answers=[transform_response(query, answer) for query, answer in pairs])
 
 
 def responder_of(request: Request) -> Responder:

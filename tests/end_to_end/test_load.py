@@ -34,7 +34,9 @@ def test_no_accepted_request_is_lost_overload_answers_503_with_retry_after_at_on
         assert counted is not None
         assert float(counted[1]) == len(seen.refused)
 
-    with running_service(MENNY_MAX_QUEUE="2", MENNY_MAX_BATCH="2") as service:
+    with running_service(
+        MENNY_ANSWERS="model", MENNY_MAX_QUEUE="2", MENNY_MAX_BATCH="2"
+    ) as service:
         asyncio.run(scenario(service))
 
 
@@ -51,7 +53,9 @@ def test_no_accepted_request_is_lost_sigterm_drains() -> None:
         assert status == 0
         return len(seen.answers)
 
-    with running_service(MENNY_ACCESS_LOG="1", MENNY_SHUTDOWN_TIMEOUT_S="60") as service:
+    with running_service(
+        MENNY_ANSWERS="model", MENNY_ACCESS_LOG="1", MENNY_SHUTDOWN_TIMEOUT_S="60"
+    ) as service:
         num_answered = asyncio.run(scenario(service))
         assert service.log.count("POST /transform 200") == num_answered
         assert "Traceback" not in service.log
@@ -74,7 +78,7 @@ def test_health_says_draining_once_the_service_has_been_told_to_stop() -> None:
 
 
 def test_a_request_that_is_not_answered_in_time_gets_504() -> None:
-    with in_process(request_timeout_s=1e-6) as menny:
+    with in_process(answers="model", request_timeout_s=1e-6) as menny:
         response = menny.client.post("/transform", json={"query": "MeM"})
     assert response.status_code == 504
     assert "no answer within" in response.json()["detail"]

@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
 from app.http.server import Server, build_server
 from app.inference.decoding import Prompt
-from app.inference.model import Answer, ModelInfo
+from app.inference.model import Answer, Served
 from app.main import create_app
 from app.settings import Settings
 from tests.in_process import InProcess
+from training.proof.answers import NUM_MULTISETS, AnswerTable
 
 VERSION = "0123456789ab"
+ZEROS = np.zeros(NUM_MULTISETS, dtype=np.uint16)
 
 
 class StubResponder:
@@ -32,6 +35,10 @@ class StubResponder:
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.error: Exception | None = None
+
+    async def respond_greedily(self, queries: Sequence[str], _: object) -> list[Answer]:
+        """As `app.inference.answers.Responder`."""
+        return await self.respond([Prompt(query) for query in queries], _)
 
     async def respond(self, prompts: Sequence[Prompt], _: object) -> list[Answer]:
         """As `app.inference.answers.Responder`."""
@@ -48,7 +55,8 @@ class StubResponder:
 class StubEngine:
     """Has a model, as far as /health looks."""
 
-    info = ModelInfo(VERSION, None, "cpu", True)
+    served = Served(VERSION, None, AnswerTable(ZEROS, ""), "as it is")
+    state = "ok"
     fault = None
     failing_s = None
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-import numpy as np
 import pytest
 
 from app.errors import (
@@ -22,7 +21,7 @@ from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer, ServedModel
 from app.metrics import ServiceMetrics
-from training.weights import Weights, load_weights
+from training.weights import Weights
 
 
 async def never() -> None:
@@ -40,14 +39,11 @@ class House:
         max_queue: int = 1000,
         wait_s: float = 0,
         timeout_s: float = 10,
-        cache_size: int = 0,
     ) -> None:
         self.metrics = ServiceMetrics()
         self.batcher = Batcher(max_batch, max_queue, wait_s)
         self.engine = Engine(self.batcher, self.metrics)
-        self.responder = Responder(
-            self.engine, self.batcher, self.metrics, timeout_s=timeout_s, cache_size=cache_size
-        )
+        self.responder = Responder(self.engine, self.batcher, self.metrics, timeout_s=timeout_s)
         self.engine.start()
         if weights is not None:
             self.engine.install(self.engine.prepare(weights))
@@ -241,67 +237,6 @@ def test_stopping_answers_what_was_accepted(weights: Weights) -> None:
         assert len(await asked) == 8
 
     house.run(scenario())
-
-
-# --- the cache ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def other_weights(weights: Weights, tmp_path) -> Weights:
-    changed = dict(weights.parameters) | {"fc.bias": weights.parameters["fc.bias"][::-1].copy()}
-    path = tmp_path / "other.npz"
-    np.savez(path, **changed)
-    return load_weights(path)
-
-
-def hits(house: House) -> float:
-    samples = {s.name: s.value for m in house.metrics.registry.collect() for s in m.samples}
-    return samples["menny_cache_hits_total"]
-
-
-def test_the_cache_answers_what_it_has_seen_and_forgets_the_oldest(weights: Weights) -> None:
-    house = House(weights, cache_size=2)
-
-    async def scenario() -> None:
-        first = await house.ask("a", "b")
-        assert await house.ask("b", "a") == first[::-1]
-        assert hits(house) == 2
-        await house.ask("c")  # 'b' is the least recently used
-        await house.ask("a")
-        assert hits(house) == 3
-        await house.ask("b")
-        assert hits(house) == 3
-
-    house.run(scenario())
-
-
-def test_the_cache_keeps_out_samples_and_candidates(weights: Weights) -> None:
-    house = House(weights, cache_size=10)
-
-    async def scenario() -> None:
-        for prompt in (Prompt("a", temperature=1), Prompt("a", candidates=3)) * 2:
-            await house.responder.respond([prompt], never)
-        await house.ask("a")
-        assert hits(house) == 0
-
-    house.run(scenario())
-
-
-def test_the_cache_knows_one_model_from_another(weights: Weights, other_weights: Weights) -> None:
-    house = House(weights, cache_size=10)
-
-    async def scenario() -> None:
-        (old,) = await house.ask("aBcDe")
-        model = await asyncio.to_thread(house.engine.prepare, other_weights)
-        await asyncio.to_thread(house.engine.install, model)
-        (new,) = await house.ask("aBcDe")
-        assert (old.model_version, new.model_version) == (weights.version, other_weights.version)
-        assert hits(house) == 0
-
-    house.run(scenario())
-
-
-# --- swapping -----------------------------------------------------------------------------------
 
 
 def test_a_model_that_cant_be_loaded_leaves_the_old_one_serving(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.errors import EngineError, ModelUnavailableError
 from app.inference.batcher import Batcher
 from app.inference.decoding import Prompt
 from app.inference.engine import MAX_FAILURES, Engine, engine_of
+from app.inference.model import Backend
 from app.metrics import ServiceMetrics
 from training.weights import Weights
 
@@ -17,8 +19,9 @@ from training.weights import Weights
 class Broken:
     """A model whose forward pass fails until it is mended."""
 
-    def __init__(self, info: object) -> None:
-        self.info = info
+    backend = Backend("cpu", "numpy")
+
+    def __init__(self) -> None:
         self.is_mended = False
 
     def answer(self, prompts: list[Prompt]) -> list[str]:
@@ -76,8 +79,8 @@ def test_batches_that_fail_one_after_the_other_are_counted_until_one_works(
     weights: Weights,
 ) -> None:
     with engine_of(weights) as engine:
-        broken = Broken(engine.info)
-        engine.install(broken)
+        broken = Broken()
+        engine.install(replace(engine.served, model=broken))
         for number in range(MAX_FAILURES):
             assert engine.failing_s is None, number
             engine.probe()

@@ -78,7 +78,7 @@ def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_
     monkeypatch.setattr("app.inference.model.MAX_FUSED_DIFFERENCE", 1e-9)
     with caplog.at_level(logging.WARNING):
         model = ServedModel(weights, max_batch=8)
-    assert model.info.arrays == "plain"
+    assert model.backend.arrays == "plain"
     assert "the slower plain model serves" in caplog.text
     assert model.answer([Prompt("MeM")])[0].model_version == weights.version
 

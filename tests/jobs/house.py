@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from app.inference.model import Served
 from app.jobs.job import Job, JobRequest, Promote
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
@@ -46,7 +47,13 @@ class ScriptedEngine:
         self.refuses: set[str] = set()
         """Versions that can't be built."""
 
-    def prepare(self, weights: Weights) -> str:
+    def look_up(self, weights: Weights, _: Path) -> Served:
+        return Served(weights.version, weights.card, None, "there is none")
+
+    def look_up_again(self, weights: Weights, _: Path) -> None:
+        pass
+
+    def prepare(self, weights: Weights, _: Path) -> str:
         if weights.version in self.refuses:
             raise WeightsError("the engine won't")
         return weights.version
@@ -160,6 +167,7 @@ class Home:
             self.settings, self.engine, JobMetrics(self.registry), self.children
         )
         self.retraining.start()
+        self.retraining.reload()
 
     @property
     def store(self) -> Any:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,15 @@ def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
 
 def _break(menny: InProcess) -> Broken:
     engine = menny.app.state.engine
-    broken = Broken(engine.info)
-    engine.install(broken)
+    broken = Broken()
+    engine.install(replace(engine.served, model=broken))
     for _ in range(3):
         assert menny.client.post("/transform", json={"query": "MeM"}).status_code == 500
     return broken
 
 
 def test_an_engine_whose_every_batch_fails_is_said_and_ends_the_service() -> None:
-    with in_process(exit_when_failing_s=0.5) as menny:
+    with in_process(exit_when_failing_s=0.5, answers="model") as menny:
         assert menny.client.get("/health").status_code == 200
         _break(menny)
         health = menny.client.get("/health")
@@ -66,7 +67,7 @@ def test_a_service_whose_every_batch_fails_ends_with_status_1_to_be_started_anew
 @pytest.mark.parametrize("limit", [0, 3600])
 def test_an_engine_that_recovers_is_well_again(limit: float, monkeypatch) -> None:
     monkeypatch.setattr("app.lifespan.WATCH_S", 0.05)
-    with in_process(exit_when_failing_s=limit) as menny:
+    with in_process(exit_when_failing_s=limit, answers="model") as menny:
         broken = _break(menny)
         time.sleep(0.3)  # some looks at it
         assert menny.client.get("/health").status_code == 503

@@ -354,9 +354,9 @@ def test_a_reload_beside_activations_never_brings_an_older_version_back(tmp_path
         first, second = home.make(1), home.make(2)
         prepare, enough = home.engine.prepare, threading.Event()
 
-        def prepare_slowly(weights: Weights) -> str:
+        def prepare_slowly(weights: Weights, file: Path) -> str:
             time.sleep(0.002)
-            return prepare(weights)
+            return prepare(weights, file)
 
         def reload() -> None:
             while not enough.is_set():

@@ -66,7 +66,7 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
     async def ask() -> None:
         metrics, batcher = ServiceMetrics(), Batcher(max_batch=8, max_queue=100)
         engine = Engine(batcher, metrics)  # not started: nothing is answered
-        responder = Responder(engine, batcher, metrics, timeout_s=60, cache_size=0)
+        responder = Responder(engine, batcher, metrics, timeout_s=60)
         waiting = [
             asyncio.ensure_future(responder.explain("a", never)) for _ in range(MAX_EXPLANATIONS)
         ]

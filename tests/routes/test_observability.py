@@ -48,7 +48,7 @@ def test_metrics_do_not_grow_with_the_paths_that_are_asked_for(menny: InProcess)
         "menny_batch_size_count",
         "menny_queue_depth",
         "menny_forward_seconds_sum",
-        "menny_cache_hits_total",
+        "menny_answers_total",
         "menny_model_info",
     ],
 )
@@ -98,7 +98,7 @@ def test_an_error_in_the_engine_is_500_with_a_request_id_and_no_details(
     """In this process, for a model can't be made to fail from outside."""
 
     async def scenario() -> httpx.Response:
-        app = create_app(Settings())
+        app = create_app(Settings(answers="model"))
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(

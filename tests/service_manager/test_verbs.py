@@ -221,8 +221,8 @@ def test_an_older_service_is_upgraded_and_keeps_its_settings(
         assert made.env_file.stat().st_mode & 0o777 == 0o600
         settings = made.env_file.read_text().splitlines()
         assert f"MENNY_STATE_DIR='{state}'" in settings
-        assert {"MENNY_CACHE_SIZE='77'", f"MENNY_PORT='{port}'"} < set(settings)
-        assert "MENNY_CACHE_SIZE" not in made.file.read_text()
+        assert {"MENNY_MAX_QUEUE='77'", f"MENNY_PORT='{port}'"} < set(settings)
+        assert "MENNY_MAX_QUEUE" not in made.file.read_text()
         assert "renews" not in made.menny("status").stdout
 
 
@@ -231,9 +231,9 @@ def test_a_setting_that_this_version_does_not_know_is_left_out(linux: Machine) -
     assert linux.menny("install", "--port", port).returncode == 0
     with linux.env_file.open("a") as file:
         file.write("MENNY_OF_LONG_AGO='1'\n")
-    assert linux.menny("install", MENNY_CACHE_SIZE="7").returncode == 0
+    assert linux.menny("install", MENNY_MAX_QUEUE="7").returncode == 0
     text = linux.env_file.read_text()
-    assert ("LONG_AGO" in text, "MENNY_CACHE_SIZE='7'" in text) == (False, True)
+    assert ("LONG_AGO" in text, "MENNY_MAX_QUEUE='7'" in text) == (False, True)
 
 
 def test_a_service_whose_settings_are_gone_is_not_taken_for_installed(linux: Machine) -> None:
@@ -246,10 +246,10 @@ def test_a_service_whose_settings_are_gone_is_not_taken_for_installed(linux: Mac
 def test_a_setting_that_its_owner_got_wrong_is_named_and_not_forgotten(linux: Machine) -> None:
     assert linux.menny("install", "--port", free_port()).returncode == 0
     assert linux.menny("stop").returncode == 0
-    text = linux.env_file.read_text() + "MENNY_CACHE_SIZE=many\n"
+    text = linux.env_file.read_text() + "MENNY_MAX_QUEUE=many\n"
     linux.env_file.write_text(text)
     refused = linux.menny("install")
-    assert (refused.returncode, "MENNY_CACHE_SIZE" in refused.stderr) == (1, True)
+    assert (refused.returncode, "MENNY_MAX_QUEUE" in refused.stderr) == (1, True)
     assert linux.env_file.read_text() == text
     assert linux.menny("install", "--fresh", "--port", free_port()).returncode == 0
 
@@ -257,7 +257,7 @@ def test_a_setting_that_its_owner_got_wrong_is_named_and_not_forgotten(linux: Ma
 def test_settings_that_their_owner_edited_are_kept(mac: Machine) -> None:
     assert mac.menny("install", "--port", free_port()).returncode == 0
     with mac.env_file.open("a") as file:
-        file.write('# my own\nMENNY_CACHE_SIZE="9"\n')
+        file.write('# my own\nMENNY_MAX_QUEUE="9"\n')
     assert "as before" in mac.menny("install").stdout
     assert "renews" not in mac.menny("status").stdout
 
@@ -266,7 +266,7 @@ def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written
     mac: Machine,
 ) -> None:
     port = free_port()
-    environment = {"MENNY_CACHE_SIZE": "77", "MENNY_ADMIN_TOKEN": "a-secret-of-20-chars"}
+    environment = {"MENNY_MAX_QUEUE": "77", "MENNY_ADMIN_TOKEN": "a-secret-of-20-chars"}
     first = mac.menny("install", "--port", port, **environment)
     assert first.returncode == 0, first.stderr
     assert "MENNY_ADMIN_TOKEN is not written down" in first.stderr
@@ -275,10 +275,10 @@ def test_what_was_set_stays_until_it_is_forgotten_and_the_token_is_never_written
     second = mac.menny("install", MENNY_MAX_BATCH="8")
     assert second.returncode == 0, second.stderr
     text = mac.env_file.read_text()
-    assert all(name in text for name in ("MENNY_CACHE_SIZE", "MENNY_MAX_BATCH", port))
+    assert all(name in text for name in ("MENNY_MAX_QUEUE", "MENNY_MAX_BATCH", port))
     third = mac.menny("install", "--fresh", "--port", port)
     assert third.returncode == 0, third.stderr
-    assert "MENNY_CACHE_SIZE" not in mac.env_file.read_text()
+    assert "MENNY_MAX_QUEUE" not in mac.env_file.read_text()
 
 
 def test_a_taken_port_is_named_before_anything_is_touched(either: Machine) -> None:

@@ -7,7 +7,13 @@ import numpy as np
 from training.dataset import generate_queries
 from training.errors import ProofError
 from training.graph import FusedMenny
-from training.proof.answers import NUM_MULTISETS, check_table, load_table, table_path
+from training.proof.answers import (
+    NUM_MULTISETS,
+    AnswerTable,
+    check_table,
+    load_table,
+    table_path,
+)
 from training.proof.queries import BATCH_SIZE, NUM_QUERIES, random_queries
 from training.settling import Settler
 from training.vocabulary import decode_batch
@@ -19,7 +25,7 @@ def check_table_of(path: Path, weights: Weights) -> str:
 
     Raises `WeightsError` if it is missing, damaged, another's, or breaks the rule.
     """
-    check_table(load_table(table_path(path), weights.sha256))
+    check_table(_load(path, weights))
     return (
         f"{table_path(path)}: the answer table of version {weights.version}; its {NUM_MULTISETS:,} "
         f"codes answer all {NUM_QUERIES:,} queries with allowed letters, and equal letters of a "
@@ -33,7 +39,7 @@ def ask_again(path: Path, weights: Weights, count: int) -> str:
 
     Raises `ProofError` that names a query which the model answers otherwise.
     """
-    table = load_table(table_path(path), weights.sha256)
+    table = _load(path, weights)
     forward = FusedMenny(weights.parameters)
     probes = generate_queries(256, np.random.default_rng(0))
     settler = Settler(weights.parameters, forward, probes, [1, 64, BATCH_SIZE])
@@ -52,3 +58,8 @@ def ask_again(path: Path, weights: Weights, count: int) -> str:
         f"the model answers {count:,} random queries as the table does: so with 95 % confidence "
         f"at most {min(1, 3 / count):.2g} of all queries differ"
     )
+
+
+def _load(path: Path, weights: Weights) -> AnswerTable:
+    own_sha256 = weights.card.answers if weights.card else None
+    return load_table(table_path(path), weights.sha256, own_sha256)

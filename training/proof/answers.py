@@ -205,13 +205,19 @@ def save_table(path: Path, table: AnswerTable) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load_table(path: Path, weights_sha256: str) -> AnswerTable:
-    """Read and check a table of these weights.
+def load_table(path: Path, weights_sha256: str, own_sha256: str | None = None) -> AnswerTable:
+    """Read and check a table of these weights; `own_sha256` is the file's own, where it is known.
 
     Every code in it stands for allowed answers. Raises `WeightsError` saying what is wrong.
     """
+    data = read_file(path, MAX_TABLE_SIZE)
+    if own_sha256 is not None and (is_now := hashlib.sha256(data).hexdigest()) != own_sha256:
+        raise WeightsError(
+            f"{path}: the file's SHA-256 is {is_now[:12]}..., but the model card says "
+            f"{own_sha256[:12]}...: it is damaged, or another one"
+        )
     arrays = parse_npz(
-        read_file(path, MAX_TABLE_SIZE),
+        data,
         path,
         {
             "format": ((1,), np.dtype("<u2")),
