@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from dotenv import dotenv_values
+from pydantic_settings import DotEnvSettingsSource
 
 from app.addresses import is_taken, listen_error
 from app.cli.settings import read_settings
@@ -62,9 +62,8 @@ def serve(
             settings.log_file, settings.log_max_bytes, settings.log_backups
         )
     configure_logging(settings.log_level, settings.log_format, log_file)
-    for sentence in unknown_variables(
-        [*os.environ, *(dotenv_values(env_file) if env_file else ())]
-    ):
+    in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars if env_file else {}
+    for sentence in unknown_variables([*os.environ, *map(str.upper, in_file)]):
         logger.warning(sentence)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
     signal.signal(signal.SIGTERM, _end)
