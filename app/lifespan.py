@@ -110,8 +110,7 @@ async def _watch(engine: Engine, lifecycle: Lifecycle, limit_s: float) -> None:
         except ModelUnavailableError:  # it has been stopped
             return
         failing_s = engine.failing_s
-        has_table = engine.served is not None and engine.served.table is not None
-        if limit_s and failing_s is not None and failing_s >= limit_s and not has_table:
+        if limit_s and failing_s is not None and failing_s >= limit_s and not engine.can_answer:
             logger.critical("every batch has failed for %.0f s: the service ends", failing_s)
             lifecycle.has_failed = True
             return

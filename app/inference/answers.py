@@ -34,24 +34,10 @@ class Responder:
         self._from_table = metrics.answers.labels("table")
         self._from_model = metrics.answers.labels("model")
 
-    async def respond_greedily(
-        self, queries: Sequence[str], wait_for_disconnect: WaitForDisconnect
-    ) -> list[Answer]:
-        """Answer queries at temperature 0: from the table if there is one, else as `respond`.
-
-        A look-up waits for nothing: no queue, no engine, no other thread.
-        """
-        served = self._engine.served
-        if served is None or served.table is None:
-            return await self.respond([Prompt(query) for query in queries], wait_for_disconnect)
-        self._from_table.inc(len(queries))
-        version = served.version
-        return [Answer(response, version) for response in served.table.answers(queries)]
-
     async def respond(
         self, prompts: Sequence[Prompt], wait_for_disconnect: WaitForDisconnect
     ) -> list[Answer]:
-        """Have the model answer prompts, in order, all of them or none.
+        """Answer prompts, in order, all of them or none.
 
         Raises:
             OverloadedError: There is no place in the queue.
@@ -60,6 +46,46 @@ class Responder:
             ModelUnavailableError: There is no model.
             EngineError: The model failed.
         """
+        if any(prompt.is_special for prompt in prompts):
+            return await self._ask(prompts, wait_for_disconnect)
+        found = self._look_up([prompt.query for prompt in prompts])
+        return found or await self._ask(prompts, wait_for_disconnect)
+
+    async def respond_greedily(
+        self, queries: Sequence[str], wait_for_disconnect: WaitForDisconnect
+    ) -> list[Answer]:
+        """The same for queries at temperature 0; a prompt for each of many would take its time."""
+        found = self._look_up(queries)
+        return found or await self._ask([Prompt(query) for query in queries], wait_for_disconnect)
+
+    async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
+        """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
+        if self._num_explanations >= MAX_EXPLANATIONS:
+            raise OverloadedError(
+                f"{MAX_EXPLANATIONS} explanations are being made, and there is no place for "
+                "another; try again in a moment"
+            )
+        self._num_explanations += 1
+        try:
+            (answer,) = await self._ask([Prompt(query, explain=True)], wait_for_disconnect)
+        finally:
+            self._num_explanations -= 1
+        return answer
+
+    def _look_up(self, queries: Sequence[str]) -> list[Answer] | None:
+        """The recorded answers; `None` without a table. Waits for no queue, engine or thread."""
+        served = self._engine.served
+        if served is None or served.table is None:
+            return None
+        self._from_table.inc(len(queries))
+        version = served.version
+        return [Answer(response, version) for response in served.table.answers(queries)]
+
+    async def _ask(
+        self, prompts: Sequence[Prompt], wait_for_disconnect: WaitForDisconnect
+    ) -> list[Answer]:
+        """Have the model answer."""
+        _ = self._engine.model  # or why there is none
         is_queue_long = len(self._batcher) >= self._batcher.max_batch
         pending = self._batcher.submit(prompts)
         try:
@@ -76,20 +102,6 @@ class Responder:
             raise
         self._from_model.inc(len(answers))
         return answers
-
-    async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
-        """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
-        if self._num_explanations >= MAX_EXPLANATIONS:
-            raise OverloadedError(
-                f"{MAX_EXPLANATIONS} explanations are being made, and there is no place for "
-                "another; try again in a moment"
-            )
-        self._num_explanations += 1
-        try:
-            (answer,) = await self.respond([Prompt(query, explain=True)], wait_for_disconnect)
-        finally:
-            self._num_explanations -= 1
-        return answer
 
 
 async def _unless_disconnected(

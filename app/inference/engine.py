@@ -70,6 +70,12 @@ class Engine:
         return self.served.model
 
     @property
+    def can_answer(self) -> bool:
+        """Whether a query at temperature 0 gets an answer, from a table or from the model."""
+        has_table = self.served is not None and self.served.table is not None
+        return has_table or self.state == "ok"
+
+    @property
     def state(self) -> Literal["starting", "ok", "failed"]:
         """How the model is, whether or not a table answers."""
         if self.served is None or self.served.model is None:

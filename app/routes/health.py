@@ -34,7 +34,7 @@ async def health(
     status: Literal["ok", "unavailable", "draining"] = "ok"
     if lifecycle.is_draining:
         status = "draining"
-    elif served is None or (served.table is None and engine.state != "ok"):
+    elif not engine.can_answer:
         status = "unavailable"
     if status != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE

@@ -21,7 +21,7 @@ from app.errors import ModelUnavailableError, NotFoundError
 from app.http.bodies import Handler
 from app.http.json import loads
 from app.http.problems import MEDIA_TYPE as PROBLEM
-from app.inference.model import Answer, ModelInfo
+from app.inference.model import Answer, Served
 from app.routes.dependencies import EngineDep, LifecycleDep
 from app.routes.tensors import InferRequest, InferResponse, encode
 from app.routes.transform import disconnect_of, responder_of
@@ -96,18 +96,20 @@ router = APIRouter(
 )
 
 
-async def _served(request: Request, engine: EngineDep) -> ModelInfo:
-    """The model that answers; raises `NotFoundError` if the path names another version."""
-    info = engine.info
-    if info is None:
+async def _served(request: Request, engine: EngineDep) -> Served:
+    """What answers; raises `NotFoundError` if the path names another version."""
+    served = engine.served
+    if served is None:
         raise ModelUnavailableError(f"there is no model to answer: {engine.fault}")
-    wanted = request.path_params.get("version", info.version)
-    if wanted != info.version:
-        raise NotFoundError(f"version {wanted} is not the one that answers: that is {info.version}")
-    return info
+    wanted = request.path_params.get("version", served.version)
+    if wanted != served.version:
+        raise NotFoundError(
+            f"version {wanted} is not the one that answers: that is {served.version}"
+        )
+    return served
 
 
-ServedDep = Annotated[ModelInfo, Depends(_served)]
+ServedDep = Annotated[Served, Depends(_served)]
 
 _VERSION_PARAMETER = {
     "name": "version",
@@ -152,7 +154,7 @@ async def live() -> ServerLive:
 @router.get("/health/ready", summary="Can she answer?")
 async def ready(response: Response, engine: EngineDep, lifecycle: LifecycleDep) -> ServerReady:
     """200 when she can answer; 503 when she can't or is about to stop. `/health` says why."""
-    can_answer = not lifecycle.is_draining and engine.info is not None and engine.failing_s is None
+    can_answer = not lifecycle.is_draining and engine.can_answer
     if not can_answer:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return ServerReady(ready=can_answer)

@@ -36,11 +36,7 @@ async def transform(body: TransformRequest, request: Request) -> TransformRespon
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
-    responder, disconnect = responder_of(request), disconnect_of(request)
-    if (prompt := body.to_prompt()).is_special:
-        (answer,) = await responder.respond([prompt], disconnect)
-    else:
-        (answer,) = await responder.respond_greedily([body.query], disconnect)
+    (answer,) = await responder_of(request).respond([body.to_prompt()], disconnect_of(request))
     return transform_response(body.query, answer)
 
 

@@ -57,6 +57,7 @@ class StubEngine:
 
     served = Served(VERSION, None, AnswerTable(ZEROS, ""), "as it is")
     state = "ok"
+    can_answer = True
     fault = None
     failing_s = None
 
