@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS, card_path
 
 SHAPES = {"fc.weight": (4, 3), "fc.bias": (4,)}
 """A Menny that is small enough to load thousands of times a second."""
 
-FILE, MEMBER, CARD = b"\x00", b"\x01", b"\x02"
+SHA256 = "ab" * 32
+NUM_CODES = 52
+"""And an answer table for queries of one letter."""
+
+FILE, MEMBER, CARD, TABLE = b"\x00", b"\x01", b"\x02", b"\x03"
 """The first byte of an input of the weights target: what the others are."""
 
 PATHS = ("/transform", "/transform/batch")
@@ -63,6 +68,19 @@ def _npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
     return file.getvalue()
 
 
+def table(**changed: np.ndarray) -> bytes:
+    """A small answer table that is right but for some arrays."""
+    file = io.BytesIO()
+    arrays = {
+        "format": np.array([1], dtype=np.uint16),
+        "weights": np.frombuffer(bytes.fromhex(SHA256), dtype=np.uint8),
+        "rule": np.frombuffer(bytes.fromhex(RULE.sha256), dtype=np.uint8),
+        "codes": np.arange(NUM_CODES, dtype=np.uint16) % 5,
+    }
+    np.savez_compressed(file, **(arrays | changed))
+    return file.getvalue()
+
+
 def weights_seeds() -> list[bytes]:
     """Inputs of the weights target."""
     array = np.ones((4, 3), np.float32)
@@ -73,10 +91,13 @@ def weights_seeds() -> list[bytes]:
     files = [archive({}, compression) for compression in compressions]
     card = json.loads(card_path(SHIPPED_WEIGHTS).read_text())
     cards = [json.dumps(card), json.dumps(card | {"proof": None}), "{}", '{"sha256": 1e999}']
+    ones = np.ones(NUM_CODES, np.uint16)
+    tables = [table(), table(codes=ones), table(codes=ones * 5), table(rule=ones), table(more=ones)]
     return (
         [FILE + file for file in files]
         + [MEMBER + member for member in members]
         + [CARD + text.encode() for text in cards]
+        + [TABLE + file for file in tables]
     )
 
 
