@@ -22,15 +22,17 @@ from app.routes import (
     inference_protocol,
     models,
     playground,
+    rule,
     train,
     transform,
 )
 from app.routes import metrics as metrics_route
 from app.settings import Settings
+from training.rule import RULE
 
-DESCRIPTION = """\
-Menny is a tiny Transformer with attitude: you say up to five letters, she answers with as many
-letters, every one a vowel of the opposite case (`MeM` -> `aIa`).
+DESCRIPTION = f"""\
+Menny is a tiny Transformer with attitude: you say {RULE.query_in_words}, she answers with as many.
+Each letter is answered with {RULE.summary}.
 
 Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem document that says
 what is wrong and what would be right.
@@ -46,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = Api(
         title="Menny",
         version=version("menny"),
-        summary="Up to five letters in, as many vowels of the opposite case out.",
+        summary=f"Each letter is answered with {RULE.summary}.",
         description=DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan_of(settings, metrics, lifecycle),
@@ -56,7 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.redact = redactor(settings)
     for module in (
         *(transform, explain, inference_protocol, train, models),
-        *(health, metrics_route, docs, playground),
+        *(health, metrics_route, rule, docs, playground),
     ):
         app.include_router(module.router)
     app.mount("/static-offline-docs", docs.SWAGGER_UI)

@@ -46,8 +46,7 @@ def serve(
     MENNY_LOG_LEVEL (debug, info, warning, error) and MENNY_LOG_FORMAT (text, json). A flag wins,
     and the environment wins over --env-file; docs/configuration.md lists them all.
 
-    Example: menny serve --port 8080, then
-    curl -H 'Content-Type: application/json' -d '{"query": "MeM"}' localhost:8080/transform
+    Example: menny serve --port 8080, then open http://localhost:8080 or see /docs there
     """
     pin_weights = True if weights is not None else None
     settings = _settings(env_file, host=host, port=port, weights=weights, pin_weights=pin_weights)

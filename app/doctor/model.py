@@ -70,7 +70,7 @@ def check_precision(multiply: Callable[[Matrix, Matrix], Matrix]) -> Finding:
     error = float((abs(multiply(left, right) - exact) / exact).max())
     if not error < _LARGEST_PRODUCT_ERROR:
         return fail(
-            f"products of matrices are off by {error:.0e}, as with TF32: Menny's vowels can be "
+            f"products of matrices are off by {error:.0e}, as with TF32: Menny's answers can be "
             "closer than that",
             "unset MLX_ENABLE_TF32  # Menny then sets it to 0",
         )

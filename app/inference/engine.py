@@ -25,6 +25,7 @@ from app.metrics import ServiceMetrics
 from training.backend import BLAS, mx, use_device
 from training.config import Device
 from training.errors import MennyError
+from training.rule import RULE
 from training.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ MAX_FAILURES = 3
 """Batches that may fail one after the other before the engine counts as broken."""
 STOP_S = 3.0
 """Seconds that the thread gets to end; it is a daemon, and holds up no exit beyond that."""
-_PROBE = Prompt("MeM")
+_PROBE = Prompt(RULE.example)
 
 
 class Engine:

@@ -2,6 +2,7 @@
 
 import { ask, lastOnly } from "./api.js";
 import { byId, duration, h, moment, percent, thousands } from "./dom.js";
+import { CEILING, RULE } from "./letters.js";
 
 export function startCard() {
   const load = lastOnly((signal) => ask("card", { signal }));
@@ -53,9 +54,9 @@ function proof({ queries, smallest_margin: margin }) {
 /** Name, value and meaning of each metric. */
 export function metrics(of) {
   return [
-    ["Rule accuracy", percent(of.rule_accuracy, of.rule_accuracy === 1 ? 0 : 3), "letters answered with a vowel of the opposite case"],
+    ["Rule accuracy", percent(of.rule_accuracy, of.rule_accuracy === 1 ? 0 : 3), `letters answered with ${RULE.summary}`],
     ["Excess NLL", `${of.excess_nll.toFixed(4)} nats`, "how far from knowing the odds exactly; 0 is perfect"],
-    ["Exact match", percent(of.exact_match), "guesses of a random label that were right; 20 % is the ceiling"],
+    ["Exact match", percent(of.exact_match), `guesses of a random label that were right; ${CEILING} is the ceiling`],
   ];
 }
 

@@ -1,8 +1,8 @@
 // The live curve of a training job, drawn by uPlot (vendor/, MIT), and the same as a table.
 
 import { colour, h, onSchemeChange, percent } from "./dom.js";
+import { FLOOR } from "./letters.js";
 
-export const FLOOR = Math.log(5); // nats a letter: nothing can be better
 const HEIGHT = 280;
 
 let library = null;

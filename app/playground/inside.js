@@ -1,6 +1,7 @@
 // Inside: the attention weights of any layer and head, as a heat map and as a table.
 
 import { byId, choices, h, onSchemeChange } from "./dom.js";
+import { MAX_LENGTH, RULE } from "./letters.js";
 
 const KINDS = [
   ["encoder", "Encoder"],
@@ -8,8 +9,8 @@ const KINDS = [
   ["cross", "Cross"],
 ];
 const LAYERS = 6;
-const HEADS = 4;
-const LENGTH = 5;
+const HEADS = RULE.num_heads;
+const EVEN = 1 / MAX_LENGTH;
 
 // Lightness falls all the way, so that the scale reads without colour vision.
 const STOPS = [
@@ -25,6 +26,9 @@ export function startInside() {
   const state = { kind: "cross", layer: 0, head: 0, row: 0, column: 0, explanation: null };
   const cells = makeHeatmap(state, readOut);
   const stretch = byId("stretch");
+  const overview = byId("overview");
+  overview.height = (overview.width / LAYERS) * HEADS;
+  byId("overview-size").textContent = `all ${LAYERS} layers × ${HEADS} heads`;
 
   const pickKind = (kind) => update({ kind });
   const pick = {
@@ -87,16 +91,16 @@ export function startInside() {
 
 const numbers = (count) => Array.from({ length: count }, (_, at) => [at, String(at + 1)]);
 
-/** A grid of five by five cells; hover and arrow keys pick the one that is read out. */
+/** A grid of cells, a row and a column for each position; hover and arrow keys pick the one that is read out. */
 function makeHeatmap(state, readOut) {
   const heading = () => h("th", { scope: "col" });
   const corner = h("td", { class: "corner", text: "looks at →" });
-  const columns = Array.from({ length: LENGTH }, heading);
+  const columns = Array.from({ length: MAX_LENGTH }, heading);
   const head = h("thead", {}, h("tr", {}, corner, ...columns));
   const body = h("tbody");
-  const rows = Array.from({ length: LENGTH }, (_, row) => {
+  const rows = Array.from({ length: MAX_LENGTH }, (_, row) => {
     const letter = h("th", { scope: "row" });
-    const cells = Array.from({ length: LENGTH }, (_, column) =>
+    const cells = Array.from({ length: MAX_LENGTH }, (_, column) =>
       h("td", {
         role: "gridcell",
         tabindex: row || column ? "-1" : "0",
@@ -125,7 +129,7 @@ function makeHeatmap(state, readOut) {
       [];
     if (down === undefined) return;
     event.preventDefault();
-    const clip = (at) => Math.min(LENGTH - 1, Math.max(0, at));
+    const clip = (at) => Math.min(MAX_LENGTH - 1, Math.max(0, at));
     rows[clip(state.row + down)].cells[clip(state.column + right)].focus();
   });
 
@@ -192,7 +196,7 @@ function drawOverview(all, state, isStretched) {
   if (!all) return;
   const [low, high] = range(all.flat(2), isStretched);
   const size = canvas.width / LAYERS;
-  const cell = (size - 12) / LENGTH;
+  const cell = (size - 12) / MAX_LENGTH;
   all.forEach((heads, layer) =>
     heads.forEach((rows, head) => {
       const [left, top] = [layer * size + 6, head * size + 6];
@@ -212,17 +216,17 @@ function drawOverview(all, state, isStretched) {
 }
 
 function evenness(all) {
-  const off = Math.max(...all.flat(3).map((weight) => Math.abs(weight - 1 / LENGTH)));
+  const off = Math.max(...all.flat(3).map((weight) => Math.abs(weight - EVEN)));
   if (off < 0.01) {
     return (
-      `Practically even: all 24 maps are within ${off.toFixed(6)} of 0.2, one fifth for each ` +
-      "position. An answer depends on its own letter alone, and weight decay has taught her not " +
-      "to look elsewhere."
+      `Practically even: all ${LAYERS * HEADS} maps are within ${off.toFixed(6)} of ` +
+      `${+EVEN.toFixed(3)}, as much for each position. An answer depends on its own letter alone, and ` +
+      "weight decay has taught her not to look elsewhere."
     );
   }
   return (
-    `Up to ${off.toFixed(2)} away from 0.2, one fifth for each position: in this version other ` +
-    "letters have a say, though an answer needs its own letter alone."
+    `Up to ${off.toFixed(2)} away from ${+EVEN.toFixed(3)}, as much for each position: in this version ` +
+    "other letters have a say, though an answer needs its own letter alone."
   );
 }
 

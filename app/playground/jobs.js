@@ -1,7 +1,8 @@
 // Training jobs: the one that is watched, live, and the list of all of them.
 
-import { FLOOR, makeCurve } from "./curve.js";
+import { makeCurve } from "./curve.js";
 import { duration, h, moment, percent, thousands } from "./dom.js";
+import { FLOOR, FLOOR_IN_WORDS } from "./letters.js";
 import { follow } from "./stream.js";
 
 const PAGE = 5;
@@ -99,7 +100,7 @@ function makePanel(cancel) {
   const keys = [
     ["loss", "training loss"],
     ["validation", "validation loss"],
-    ["floor", `the floor, ln 5 = ${FLOOR.toFixed(3)}`],
+    ["floor", `the floor, ${FLOOR_IN_WORDS}`],
     ["accuracy", "rule accuracy (right)"],
   ];
   const element = h(

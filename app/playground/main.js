@@ -4,8 +4,13 @@ import { ask, lastOnly } from "./api.js";
 import { startCard } from "./card.js";
 import { byId } from "./dom.js";
 import { startInside } from "./inside.js";
+import { HAS_CASES, MAX_LENGTH, SENTENCES } from "./letters.js";
 import { startTalk } from "./talk.js";
 import { startThink } from "./think.js";
+
+for (const [id, text] of Object.entries(SENTENCES)) byId(id).textContent = text;
+byId("cases").hidden = !HAS_CASES;
+document.documentElement.style.setProperty("--positions", MAX_LENGTH);
 
 const card = startCard();
 const inside = startInside();

@@ -2,7 +2,7 @@
 
 import { ask, lastOnly } from "./api.js";
 import { byId, h } from "./dom.js";
-import { faultOf, keepsRule, MAX_LENGTH, tileClass } from "./letters.js";
+import { faultOf, keepsRule, MAX_LENGTH, RULE, tileClass } from "./letters.js";
 
 const DEBOUNCE_MS = 80;
 const TYPING_MS = 2000; // a longer query within this time replaces the one it has grown from
@@ -83,12 +83,13 @@ export function startTalk({ dice, onQuery, onAnswer }) {
     if (event.key === "Enter") request();
   });
   byId("copy").addEventListener("click", copyCurl);
-  showCurl({ query: "MeM" });
+  input.value ||= RULE.example;
+  showCurl({ query: RULE.example });
   changed();
   return { request };
 }
 
-/** Five places, always there, so that nothing moves: a letter, and her answer under it. */
+/** A place for each letter, always there, so that nothing moves: a letter, and her answer under it. */
 function makeSlots() {
   const slots = Array.from({ length: MAX_LENGTH }, () => {
     const letter = h("span", { class: "tile empty" });

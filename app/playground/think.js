@@ -1,7 +1,7 @@
-// Think: under each letter how likely she finds each vowel; temperature and dice.
+// Think: under each letter how likely she finds each answer; temperature and dice.
 
 import { byId, h, percent } from "./dom.js";
-import { isUpper, MAX_LENGTH, VOWELS } from "./letters.js";
+import { ANSWERS, isUpper, MAX_LENGTH, RULE } from "./letters.js";
 
 /** `onDice()` is called when the temperature or the seed has changed. */
 export function startThink({ onDice }) {
@@ -44,15 +44,23 @@ export function startThink({ onDice }) {
 
 const newSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
 
-/** Eleven bars: ten vowels, and all 42 letters that are none. */
+// Every answer that there is has a bar, if they are few; if not, those that a letter allows have.
+const MAX_BARS = 12;
+const NUM_BARS =
+  ANSWERS.length <= MAX_BARS
+    ? ANSWERS.length
+    : Math.max(...Object.values(RULE.answers).map((allowed) => [...allowed].length));
+const barsOf = (letter) => (ANSWERS.length <= MAX_BARS ? ANSWERS : [...RULE.answers[letter]]);
+
+/** Bars for the answers to a letter, and one for all other letters. */
 function makeColumn() {
-  const rows = [...VOWELS, "rest"].map((name) => {
+  const rows = Array.from({ length: NUM_BARS + 1 }, () => {
     const fill = h("span", { class: "fill" });
     const mark = h("span", { class: "mark" });
+    const name = h("span");
     const number = h("span", { class: "number" });
-    const kind = name === "rest" ? "other" : isUpper(name) ? "upper" : "lower";
-    const row = h("div", { class: `bar ${kind}` }, fill, mark, h("span", { text: name }), number);
-    return { name, fill, mark, number, row };
+    const row = h("div", { class: "bar" }, fill, mark, name, number);
+    return { fill, mark, name, number, row };
   });
   const element = h("div", { class: "column", role: "img", "aria-label": "no letter" });
   element.append(...rows.map(({ row }) => row));
@@ -62,6 +70,12 @@ function makeColumn() {
     show(explanation, at, temperature) {
       const letter = explanation?.query[at];
       element.classList.toggle("idle", !letter);
+      const answers = letter || ANSWERS.length <= MAX_BARS ? barsOf(letter) : [];
+      rows.forEach(({ name, row }, index) => {
+        const answer = index < NUM_BARS ? answers[index] : "rest";
+        name.textContent = answer ?? "";
+        row.className = `bar ${answer === "rest" ? "other" : isUpper(answer ?? "") ? "upper" : "lower"}`;
+      });
       if (!letter) {
         element.setAttribute("aria-label", "no letter");
         for (const { fill, mark, number } of rows) {
@@ -71,26 +85,28 @@ function makeColumn() {
         }
         return;
       }
-      const now = byVowel(explanation, explanation.distribution[at]);
-      const rolled = byVowel(explanation, tempered(explanation.distribution[at], temperature));
+      const now = byAnswer(answers, explanation, explanation.distribution[at]);
+      const rolled = byAnswer(answers, explanation, tempered(explanation.distribution[at], temperature));
       for (const { name, fill, mark, number, row } of rows) {
-        row.classList.toggle("slight", now[name] < 0.01);
-        mark.classList.toggle("gone", rolled[name] < 0.005);
-        fill.style.width = `${now[name] * 100}%`;
-        mark.style.left = `min(${rolled[name] * 100}%, 100% - 2px)`;
-        number.textContent = short(now[name]);
+        const share = now[name.textContent] ?? 0; // a letter may have fewer answers than others
+        const warmed = rolled[name.textContent] ?? 0;
+        row.classList.toggle("slight", share < 0.01);
+        mark.classList.toggle("gone", warmed < 0.005);
+        fill.style.width = `${share * 100}%`;
+        mark.style.left = `min(${warmed * 100}%, 100% - 2px)`;
+        number.textContent = name.textContent && short(share);
       }
-      const words = rows.map(({ name }) => `${name} ${percent(now[name])}`).join(", ");
+      const words = [...answers, "rest"].map((name) => `${name} ${percent(now[name])}`).join(", ");
       element.setAttribute("aria-label", `Answers to ${letter}: ${words}`);
     },
   };
 }
 
-/** The probability of each vowel, and of the rest. */
-function byVowel({ alphabet }, distribution) {
+/** The probability of each answer, and of the rest. */
+function byAnswer(answers, { alphabet }, distribution) {
   const found = { rest: 0 };
   [...alphabet].forEach((letter, index) => {
-    if (VOWELS.includes(letter)) found[letter] = distribution[index];
+    if (answers.includes(letter)) found[letter] = distribution[index];
     else found.rest += distribution[index];
   });
   return found;

@@ -1,5 +1,6 @@
 """The wire contract: what goes in and out as JSON."""
 
+import json
 from typing import Annotated, Any, Literal, NotRequired, Self
 
 import numpy as np
@@ -8,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -20,12 +22,16 @@ from typing_extensions import TypedDict
 from app.inference.decoding import Prompt
 from app.inference.model import Answer
 from app.jobs.job import Job, Version
+from training.dataset import LABEL_ODDS
 from training.errors import VocabularyError
-from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, check_query
+from training.rule import RULE
+from training.vocabulary import check_query
 from training.weights import ModelCard
 
 MAX_QUERIES = 1024
 """In one request."""
+EXAMPLE: dict[str, JsonValue] = {"query": RULE.example}
+_RESPONSE = "".join(RULE.answers[letter][0] for letter in RULE.example)
 
 
 def _in_words(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -40,7 +46,7 @@ def _in_words(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
 def _detail_in_words(detail: ErrorDetails) -> InitErrorDetails:
     kind: str | PydanticCustomError = detail["type"]
     if detail["type"].startswith("string_"):
-        reason = 'the query is not a string; send {"query": "MeM"}'
+        reason = f"the query is not a string; send {json.dumps(EXAMPLE)}"
         if isinstance(detail["input"], str):
             try:
                 check_query(detail["input"])
@@ -54,10 +60,8 @@ def _detail_in_words(detail: ErrorDetails) -> InitErrorDetails:
 
 _Query = Annotated[
     str,
-    StringConstraints(
-        strict=True, min_length=1, max_length=MAX_QUERY_LENGTH, pattern=r"^[A-Za-z]+$"
-    ),
-    Field(description="1 to 5 ASCII letters", examples=["MeM"]),
+    StringConstraints(strict=True, min_length=1, max_length=RULE.max_length, pattern=RULE.pattern),
+    Field(description=RULE.query_in_words, examples=[RULE.example]),
 ]
 Query = Annotated[_Query, WrapValidator(_in_words)]
 
@@ -87,7 +91,7 @@ Seed = Annotated[
 class TransformRequest(BaseModel):
     """A query for Menny."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     query: Query
     temperature: Temperature = 0
@@ -109,7 +113,8 @@ class BatchRequest(BaseModel):
     """Many queries for Menny."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"queries": ["MeM", "hello"]}]}
+        extra="forbid",
+        json_schema_extra={"examples": [{"queries": [RULE.example, RULE.alphabet[0]]}]},
     )
 
     queries: Annotated[
@@ -129,7 +134,7 @@ class LetterCandidate(TypedDict):
 @with_config(
     ConfigDict(
         json_schema_extra={
-            "examples": [{"query": "MeM", "response": "aIa", "model_version": "e0bdc690093e"}]
+            "examples": [EXAMPLE | {"response": _RESPONSE, "model_version": "0123456789ab"}]
         }
     )
 )
@@ -139,7 +144,7 @@ class TransformResponse(TypedDict):
     query: Annotated[str, Field(description="the query, as it was sent")]
     response: Annotated[
         str,
-        Field(description="as many letters as the query has, each a vowel of the opposite case"),
+        Field(description=f"as many letters as the query has, each answered with {RULE.summary}"),
     ]
     model_version: Annotated[str, Field(description="the version of the model that answered")]
     candidates: NotRequired[
@@ -175,7 +180,7 @@ def transform_response(query: str, answer: Answer) -> TransformResponse:
 class ExplainRequest(BaseModel):
     """A query to look inside with."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "MeM"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     query: Query
 
@@ -204,14 +209,14 @@ class ExplainResponse(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "query": "a",
-                    "response": "U",
+                    "query": RULE.alphabet[0],
+                    "response": RULE.answers[RULE.alphabet[0]][0],
                     "model_version": "0123456789ab",
-                    "positions": ["a", "", "", "", ""],
-                    "alphabet": ALPHABET,
-                    "distribution": [[0.2 * (letter in "AEIOU") for letter in ALPHABET]],
+                    "positions": [RULE.alphabet[0], *[""] * (RULE.max_length - 1)],
+                    "alphabet": RULE.alphabet,
+                    "distribution": LABEL_ODDS[:1].tolist(),
                     "attention": {
-                        name: [[[[0.2] * MAX_QUERY_LENGTH]]]
+                        name: [[[[1 / RULE.max_length] * RULE.max_length]]]
                         for name in ("encoder", "decoder", "cross")
                     },
                 }
@@ -243,8 +248,8 @@ class ExplainResponse(BaseModel):
             query=query,
             response=answer.response,
             model_version=answer.model_version,
-            positions=list(query) + [""] * (MAX_QUERY_LENGTH - len(query)),
-            alphabet=ALPHABET,
+            positions=list(query) + [""] * (RULE.max_length - len(query)),
+            alphabet=RULE.alphabet,
             distribution=_rounded(answer.distribution),
             attention=Attention(
                 encoder=_rounded(explanation.encoder),
@@ -321,7 +326,7 @@ class Health(BaseModel):
     model_version: str | None = Field(None, description="the version of the model that answers")
     rule_accuracy: float | None = Field(
         None,
-        description="share of letters answered with an allowed vowel, on 20,000 queries that the "
+        description="share of letters answered with an allowed one, on 20,000 queries that the "
         "model was not trained on; null where no model card says",
     )
     proven: bool = Field(

@@ -31,7 +31,7 @@ PROBLEMS = problem_responses(
     responses=PROBLEMS,
 )
 async def transform(body: TransformRequest, request: Request) -> TransformResponse:
-    """Each letter of the query is answered with a vowel of the opposite case.
+    """Each letter of the query is answered as the rule has it (`GET /rule`).
 
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.

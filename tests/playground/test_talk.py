@@ -23,7 +23,7 @@ def test_she_answers_when_the_page_opens_and_as_one_types(
     playground.expect_answer("hELlo", str(service.transform("hELlo")["response"]))
 
 
-def test_colour_is_case_and_round_is_a_vowel(
+def test_colour_is_case_and_round_can_be_an_answer(
     service: Service, open_playground: OpenPlayground
 ) -> None:
     playground = open_playground(service.url)
@@ -31,7 +31,7 @@ def test_colour_is_case_and_round_is_a_vowel(
     playground.expect_answer("Mae", str(service.transform("Mae")["response"]))
     slots = playground.page.locator("#slots li").nth(0).locator(".tile")
     expect(slots.nth(0)).to_have_class("tile upper")
-    expect(slots.nth(1)).to_have_class(re.compile("tile lower vowel answer"))
+    expect(slots.nth(1)).to_have_class(re.compile("tile lower round answer"))
 
 
 def test_the_last_answer_wins_even_when_an_earlier_one_comes_later(
@@ -67,10 +67,23 @@ def test_bad_letters_are_marked_with_the_reason_and_nothing_is_asked(
     expect(playground.page.locator("#bars .column.idle")).to_have_count(2)
     asked = len(playground.watch.requests)
     tiles = playground.page.locator("#slots li .tile:first-child")
+    right = "a query is 1 to 5 letters (a-z, A-Z)."
     for text, reason, bad in [
-        ("a1b", "Character 2, “1” (U+0031), is not a letter a–z or A–Z.", [1]),
-        ("é?", "Character 1, “é” (U+00E9), is not a letter a–z or A–Z (and 1 more).", [0, 1]),
-        ("😀a", "Character 1, “😀” (U+1F600), is not a letter a–z or A–Z.", [0]),
+        (
+            "a1b",
+            f"Character 2, “1” (U+0031), is not in the alphabet: {right}",
+            [1],
+        ),
+        (
+            "é?",
+            f"Character 1, “é” (U+00E9), is not in the alphabet (and 1 more): {right}",
+            [0, 1],
+        ),
+        (
+            "😀a",
+            f"Character 1, “😀” (U+1F600), is not in the alphabet: {right}",
+            [0],
+        ),
         ("abcdef", "That is 6 letters; Menny takes at most five.", []),
     ]:
         playground.query.fill(text)
