@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, StrictBool, StrictInt
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
@@ -20,6 +20,7 @@ from app.inference.decoding import Prompt
 from app.inference.model import Answer
 from app.routes.schemas import MAX_QUERIES, Seed, Temperature
 from training.errors import VocabularyError
+from training.rule import RULE
 from training.vocabulary import MAX_QUERY_LENGTH, VOCABULARY_SIZE, check_query
 
 _LENGTH = struct.Struct("<I")
@@ -58,8 +59,8 @@ class InputTensor(BaseModel):
     parameters: InputParameters = InputParameters()
     data: list[str | list[str]] | None = Field(
         None,
-        description="N queries of 1 to 5 ASCII letters; null if they are sent as bytes",
-        examples=[["MeM", "hello"]],
+        description=f"N queries of {RULE.query_in_words}; null if they are sent as bytes",
+        examples=[[RULE.example, RULE.alphabet[0]]],
     )
 
     _queries: list[str] = PrivateAttr([])
@@ -106,16 +107,20 @@ class RequestedOutput(BaseModel):
     parameters: OutputParameters = OutputParameters()
 
 
+EXAMPLE: dict[str, JsonValue] = {
+    "name": "query",
+    "shape": [1],
+    "datatype": "BYTES",
+    "data": [RULE.example],
+}
+
+
 class InferRequest(BaseModel):
     """Queries for Menny, as the protocol has them."""
 
     model_config = ConfigDict(
         extra="ignore",  # Triton's clients repeat the model's name
-        json_schema_extra={
-            "examples": [
-                {"inputs": [{"name": "query", "shape": [1], "datatype": "BYTES", "data": ["MeM"]}]}
-            ]
-        },
+        json_schema_extra={"examples": [{"inputs": [EXAMPLE]}]},
     )
 
     id: str | None = Field(None, description="comes back with the answer")
@@ -158,7 +163,8 @@ class InferResponse(BaseModel):
     id: str | None = None
     outputs: list[OutputTensor] = Field(
         description="`response`, of the shape of the queries: each answered as it is alone; "
-        "`probabilities` [N, 5, 52]: under the model, at temperature 1; zeros after a query's end"
+        f"`probabilities` [N, {MAX_QUERY_LENGTH}, {VOCABULARY_SIZE}]: under the model, at "
+        "temperature 1; zeros after a query's end"
     )
 
 
