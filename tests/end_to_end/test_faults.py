@@ -4,7 +4,6 @@ import itertools
 import os
 import random
 import resource
-import shutil
 import signal
 import socket
 import struct
@@ -86,7 +85,10 @@ def test_when_descriptors_are_used_up_open_connections_go_on_and_later_there_are
         assert "Traceback" not in service.log
 
 
-def test_after_10000_quick_connects_descriptors_and_memory_are_what_they_were() -> None:
+@pytest.mark.parametrize("num_connects", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_after_10000_quick_connects_descriptors_and_memory_are_what_they_were(
+    num_connects: int,
+) -> None:
     halves = [
         b"",
         b"GET",
@@ -98,7 +100,7 @@ def test_after_10000_quick_connects_descriptors_and_memory_are_what_they_were() 
 
     def knock(number: int) -> None:
         rng = random.Random(number)
-        for _ in range(2500):
+        for _ in range(num_connects // 4):
             with socket.create_connection(address(service), timeout=30) as client:
                 client.sendall(rng.choice(halves))
                 if rng.random() < 0.5:  # close with a reset
@@ -107,7 +109,7 @@ def test_after_10000_quick_connects_descriptors_and_memory_are_what_they_were() 
 
     with running_service() as service:
         answer = service.transform("MeM")
-        for number in range(10, 12):  # what the first thousands take stays
+        for number in range(10, 12):  # what the first ones take stays
             knock(number)
         eventually(lambda: service.transform("MeM") == answer)
         files, memory = descriptors(service), resident_kib(service)
@@ -173,49 +175,7 @@ def test_a_clock_that_is_put_back_a_month_changes_no_answer_and_no_order(tmp_pat
         assert "Traceback" not in service.log
 
 
-# --- the state directory ------------------------------------------------------------------------
-
-
-def test_a_state_directory_that_is_taken_away_costs_no_answer_and_works_when_it_is_back(
-    tmp_path: Path,
-) -> None:
-    state, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
-    with retrainable_service(state) as service, admin_of(service) as admin:
-        job_id = start_job(admin, **ENDLESS)
-        wait_for(admin, job_id, lambda job: bool(job["epoch"]))
-        state.rename(elsewhere)
-        for method, path in [("GET", "/train"), ("GET", "/train/1"), ("GET", "/models")]:
-            response = admin.request(method, path)
-            assert response.status_code == 503
-            assert "was removed or replaced while the service was running: put it back" in str(
-                response.json()["detail"]
-            )
-        assert service.transform("MeM")["model_version"] == SHIPPED
-        assert service.client.get("/health").json()["status"] == "ok"
-        eventually(lambda: "the database" in service.log)
-        assert not state.exists()  # nothing is written where nobody looks for it
-
-        elsewhere.rename(state)
-        assert wait_for(admin, job_id, has_ended)["state"] == "failed"
-        assert run_job(admin, **TINY)["state"] == "succeeded"
-        assert_state_is_whole(state)
-        assert service.log.count("failed, but the database") == 1  # said once
-
-
-def test_after_a_state_directory_was_removed_for_good_a_restart_begins_with_a_new_one(
-    tmp_path: Path,
-) -> None:
-    state = tmp_path / "state"
-    with retrainable_service(state) as service, admin_of(service) as admin:
-        assert run_job(admin, **TINY)["state"] == "succeeded"
-        shutil.rmtree(state)
-        assert service.transform("MeM")["model_version"] == SHIPPED
-        assert admin.post("/train", json=TINY).status_code == 503
-        assert service.stop() == 0
-    with retrainable_service(state) as service, admin_of(service) as admin:
-        assert admin.get("/train").json()["jobs"] == []
-        assert run_job(admin, **TINY)["state"] == "succeeded"
-        assert_state_is_whole(state)
+# --- the disk ------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -233,6 +193,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow  # full at start, and when a version is kept: tests/jobs
 def test_a_disk_that_is_full_for_a_while_costs_jobs_and_no_answer(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -265,7 +226,10 @@ def test_a_disk_that_is_full_for_a_while_costs_jobs_and_no_answer(tmp_path: Path
 # --- stopped processes --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timeout_s", "allowed"), [("30", {200}), ("0.5", {200, 504})])
+@pytest.mark.parametrize(
+    ("timeout_s", "allowed"),
+    [("30", {200}), pytest.param("0.5", {200, 504}, marks=pytest.mark.slow)],
+)
 def test_a_service_that_was_stopped_for_a_while_answers_those_who_waited(
     timeout_s: str, allowed: set[int]
 ) -> None:
@@ -297,6 +261,7 @@ def test_a_service_that_was_stopped_for_a_while_answers_those_who_waited(
         assert "Traceback" not in service.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["the child", "the service"])
 def test_a_job_goes_on_after_its_process_or_the_service_was_stopped_for_a_while(
     tmp_path: Path, who: str
