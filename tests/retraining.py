@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 
 from tests.service import Service, running_service
-from training.weights import load_weights
+from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, save_weights
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - it guards nothing
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -40,6 +41,25 @@ def admin_of(service: Service) -> Iterator[httpx.Client]:
     """A client that may do everything."""
     with httpx.Client(base_url=service.url, headers=ADMIN, timeout=60, trust_env=False) as client:
         yield client
+
+
+def put_versions(state: Path, count: int) -> list[str]:
+    """Versions that nobody has to train, with answers of their own: taken in at the next start.
+
+    The oldest first.
+    """
+    shipped = load_weights(SHIPPED_WEIGHTS)
+    (state / "versions").mkdir(parents=True, exist_ok=True)
+    names = []
+    for seed in range(count):
+        bias = shipped.parameters["fc.bias"]
+        noise = np.random.default_rng(seed).normal(0, 5, bias.shape).astype(bias.dtype)
+        parameters = dict(shipped.parameters) | {"fc.bias": bias + noise}
+        made = state / "made.npz"
+        names.append(save_weights(made, parameters, shipped.card).sha256[:12])
+        made.rename(state / "versions" / f"{names[-1]}.npz")
+        card_path(made).rename(state / "versions" / f"{names[-1]}.json")
+    return names
 
 
 def start_job(admin: httpx.Client, **fields: object) -> int:

@@ -7,13 +7,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from tests.jobs.house import house
 from tests.retraining import (
     LONG,
     TINY,
@@ -22,9 +25,8 @@ from tests.retraining import (
     assert_state_is_whole,
     children_of,
     has_ended,
-    job_of,
+    put_versions,
     retrainable_service,
-    run_job,
     start_job,
     wait_for,
 )
@@ -67,44 +69,62 @@ def admin(trainer: Service) -> Iterator[httpx.Client]:
         assert client.post("/models/shipped/activate").status_code == 200
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A job that has ended, and what somebody who watched it got: names, ids, seconds between."""
+
+    job: dict[str, Any]
+    names: list[str]
+    ids: list[str]
+    gaps: list[float]
+
+
+@pytest.fixture(scope="module")
+def watched(trainer: Service) -> Watched:
+    with admin_of(trainer) as admin:
+        fields = TINY | {"num_epochs": 12, "seed": 1, "promote": "always"}
+        response = admin.post("/train", json=fields)
+        assert response.status_code == 202
+        job_id = response.json()["id"]
+        assert response.headers["location"] == f"/train/{job_id}"
+        assert response.json()["state"] == "queued"
+        events = _watch(admin, job_id)
+        return Watched(wait_for(admin, job_id, has_ended), *events)
+
+
 def test_a_job_trains_in_the_background_and_its_version_answers(
-    admin: httpx.Client, trainer: Service, state: Path
+    watched: Watched, trainer: Service, state: Path, planted: Path
 ) -> None:
-    response = admin.post("/train", json=TINY | {"seed": 1, "promote": "always"})
-    assert response.status_code == 202
-    job_id = response.json()["id"]
-    assert response.headers["location"] == f"/train/{job_id}"
-    assert response.json()["state"] == "queued"
-
-    job = wait_for(admin, job_id, has_ended)
-
+    job, name = watched.job, watched.job["version"]
     assert (job["state"], job["promoted"], job["progress"]) == ("succeeded", True, 1.0)
-    assert job["version"] in str(job["reason"])
-    assert trainer.transform("MeM")["model_version"] == job["version"]
-    version = admin.get(f"/models/{job['version']}").json()
-    assert version["active"]
-    assert version["job"] == job_id
-    assert version["card"]["parent"] == SHIPPED
-    assert version["card"]["metrics"] == job["gate"]["candidate"]
-    assert job["gate"]["candidate"]["num_queries"] == 100
+    assert name in job["reason"]
+    assert trainer.transform("MeM")["model_version"] == name
     health = trainer.client.get("/health").json()
     assert health["rule_accuracy"] == job["gate"]["candidate"]["rule_accuracy"]
     assert_state_is_whole(state)
+    assert not (planted / "imported").exists()  # see the next test
+    with admin_of(trainer) as admin:
+        version = admin.get(f"/models/{name}").json()
+        assert version["active"]
+        assert version["job"] == job["id"]
+        assert version["card"]["parent"] == SHIPPED
+        assert version["card"]["metrics"] == job["gate"]["candidate"]
+        assert job["gate"]["candidate"]["num_queries"] == 100
 
-    refused = admin.delete(f"/models/{job['version']}")
-    assert (refused.status_code, "is active" in refused.json()["detail"]) == (409, True)
-    assert admin.post(f"/models/{SHIPPED}/activate").json()["active"]
-    assert trainer.transform("MeM")["model_version"] == SHIPPED
-    assert admin.delete("/models/shipped").status_code == 409
-    assert admin.delete(f"/models/{job['version']}").status_code == 204
-    assert admin.get(f"/models/{job['version']}").status_code == 404
-    assert admin.post("/models/..%2fsecret/activate").status_code in {404, 422}
+        refused = admin.delete(f"/models/{name}")
+        assert (refused.status_code, "is active" in refused.json()["detail"]) == (409, True)
+        assert admin.post(f"/models/{SHIPPED}/activate").json()["active"]
+        assert trainer.transform("MeM")["model_version"] == SHIPPED
+        assert admin.delete("/models/shipped").status_code == 409
+        assert admin.delete(f"/models/{name}").status_code == 204
+        assert admin.get(f"/models/{name}").status_code == 404
+        assert admin.post("/models/..%2fsecret/activate").status_code in {404, 422}
 
 
 def test_nothing_that_lies_where_the_service_was_started_is_imported(
-    admin: httpx.Client, planted: Path
+    watched: Watched, planted: Path
 ) -> None:
-    assert run_job(admin, **TINY, seed=2)["state"] == "succeeded"
+    assert watched.job["state"] == "succeeded"  # so that both of its processes have run
     assert not (planted / "imported").exists()
 
 
@@ -148,18 +168,16 @@ def test_a_cancelled_job_ends_within_two_seconds_and_its_child_with_it(
 
 
 def test_events_come_as_they_happen_and_a_client_that_reconnects_gets_what_it_missed(
-    admin: httpx.Client,
+    admin: httpx.Client, watched: Watched
 ) -> None:
-    job_id = start_job(admin, **TINY | {"num_epochs": 12}, promote="never")
-    names, ids, gaps = _watch(admin, job_id)
+    assert watched.ids == [str(epoch) for epoch in range(1, 13)] + ["end"]
+    assert watched.names[-1] == "end"
+    assert "progress" in watched.names
+    assert max(watched.gaps) < 10  # one second, and some for a machine with other things to do
 
-    assert ids == [str(epoch) for epoch in range(1, 13)] + ["end"]
-    assert names[-1] == "end"
-    assert "progress" in names
-    assert max(gaps) < 10  # one second, and some for a machine with other things to do
-
+    job_id = watched.job["id"]
     late_names, late_ids, _ = _watch(admin, job_id)
-    assert (late_names, late_ids) == (["epoch"] * 12 + ["end"], ids)
+    assert (late_names, late_ids) == (["epoch"] * 12 + ["end"], watched.ids)
     _, rest, _ = _watch(admin, job_id, last_event_id="9")
     assert rest == ["10", "11", "12", "end"]
     finished = admin.get(f"/train/{job_id}/events", headers={"Last-Event-ID": "end"})
@@ -183,17 +201,6 @@ def _watch(
                 ids.append(event.id)
                 assert data["state"] == "succeeded"
     return names, ids, [after - before for before, after in pairwise(times)]
-
-
-def test_jobs_are_listed_newest_first_a_page_at_a_time(admin: httpx.Client) -> None:
-    ids = [job["id"] for job in admin.get("/train").json()["jobs"]]
-    assert len(ids) >= 3
-    first = admin.get("/train", params={"limit": 2}).json()
-    assert [job["id"] for job in first["jobs"]] == ids[:2]
-    second = admin.get(first["next"]).json()
-    assert second["jobs"][0]["id"] == ids[2]
-    assert admin.get("/train/999999").status_code == 404
-    assert admin.get(f"/train/{2**64}").status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -239,17 +246,27 @@ def test_a_killed_training_process_fails_its_job_and_the_model_keeps_serving(
     assert "Traceback" not in trainer.log
 
 
+def test_jobs_are_listed_newest_first_a_page_at_a_time(admin: httpx.Client) -> None:
+    ids = [job["id"] for job in admin.get("/train").json()["jobs"]]
+    assert len(ids) >= 3  # those of the tests before
+    first = admin.get("/train", params={"limit": 2}).json()
+    assert [job["id"] for job in first["jobs"]] == ids[:2]
+    second = admin.get(first["next"]).json()
+    assert second["jobs"][0]["id"] == ids[2]
+    assert admin.get("/train/999999").status_code == 404
+    assert admin.get(f"/train/{2**64}").status_code == 422
+
+
 def test_a_database_that_is_locked_for_a_while_costs_no_request(
-    admin: httpx.Client, trainer: Service, state: Path
+    admin: httpx.Client, watched: Watched, trainer: Service, state: Path
 ) -> None:
-    job_id = start_job(admin, **LONG)
-    wait_for(admin, job_id, lambda job: job["epoch"] != 0)
+    """What becomes of a job then is in test_jobs.py."""
     database = sqlite3.connect(state / "menny.sqlite3", isolation_level=None)
     database.execute("BEGIN IMMEDIATE")
     try:
         for method, path in [
             ("POST", "/models/shipped/activate"),
-            ("DELETE", f"/train/{job_id}"),
+            ("DELETE", f"/train/{watched.job['id']}"),
             ("POST", "/train"),
         ]:
             refused = admin.request(method, path)
@@ -259,26 +276,24 @@ def test_a_database_that_is_locked_for_a_while_costs_no_request(
     finally:
         database.execute("ROLLBACK")
         database.close()
-    job = wait_for(admin, job_id, has_ended)
-    assert job["state"] == "failed"
-    assert "database is locked" in str(job["reason"])
-    assert job_of(admin, job_id)["ended"] is not None
+    assert admin.get("/train").status_code == 200
 
 
 def test_a_restart_finds_the_active_version_and_interrupted_jobs_again(tmp_path: Path) -> None:
+    (active,) = put_versions(tmp_path, 1)
     with retrainable_service(tmp_path) as service, admin_of(service) as admin:
-        active = run_job(admin, **TINY, promote="always")["version"]
+        assert admin.post(f"/models/{active}/activate").status_code == 200
         job_id = start_job(admin, **LONG)
         wait_for(admin, job_id, lambda job: job["epoch"] != 0)
         with connect_sse(admin, "GET", f"/train/{job_id}/events") as source:
             next(source.iter_sse())
-            service.stop()  # though somebody is watching
+            assert service.stop() == 0  # though somebody is watching
     assert_no_child_is_left(tmp_path, within_s=0)
 
-    with retrainable_service(tmp_path) as service, admin_of(service) as admin:
-        assert service.transform("MeM")["model_version"] == active
-        job = job_of(admin, job_id)
-        assert (job["state"], job["reason"]) == ("interrupted", "the service was stopped")
+    with house(tmp_path) as home:
+        assert home.engine.answers == active
+        job = home.store.get_job(job_id)
+        assert (job.state, job.reason) == ("interrupted", "the service was stopped")
 
 
 @pytest.mark.parametrize(
