@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -57,9 +58,10 @@ class Installed:
         for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "VIRTUAL_ENV"):
             self.environment.pop(name, None)
 
-    def menny(self, *arguments: str) -> str:
+    def menny(self, *arguments: str, text: str = "") -> str:
         done = subprocess.run(
             [self._menny, *arguments],
+            input=text,
             cwd=self.here,
             env=self.environment,
             capture_output=True,
@@ -73,7 +75,7 @@ class Installed:
         return subprocess.Popen(
             [self._menny, "serve", "--port", "0"],
             cwd=self.here,
-            env=self.environment,
+            env=self.environment | {"MENNY_GATE_QUERIES": "100"},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -152,11 +154,13 @@ def test_it_serves_weights_page_and_docs(installed: Installed) -> None:
 def test_its_commands_work_from_anywhere(installed: Installed) -> None:
     assert "MENNY_PORT" not in installed.menny("service", "print", "--for", "launchd")
     written = installed.here / "own.npz"
-    installed.menny("train", "--num-samples", "200", "--num-epochs", "1", "--out", str(written))
+    brief = ("--num-samples=200", "--num-epochs=1", "--num-fresh-queries=100")
+    installed.menny("train", *brief, f"--out={written}")
     assert written.exists()
-    assert "1,000" in installed.menny("verify", "--sample", "1000")
+    assert "the answer table of version" in installed.menny("verify", "--table")
+    assert re.search(r"Menny: [aeiou][AEIOU][aeiou]\n", installed.menny("chat", text="MeM\nq\n"))
     checks = json.loads(installed.menny("doctor", "--quick", "--json"))["checks"]
-    assert checks["weights"]["status"] == "ok"
+    assert [checks[name]["status"] for name in ("weights", "answers")] == ["ok", "ok"]
     assert str(ROOT) not in checks["state"]["says"]
 
 
