@@ -32,7 +32,7 @@ from training.rule import RULE
 
 DESCRIPTION = f"""\
 Menny is a tiny Transformer with attitude: you say {RULE.query_in_words}, she answers with as many.
-Each letter is answered with {RULE.summary}.
+Each letter is answered with {RULE.summary} (`{RULE.example}` -> `{RULE.example_response}`).
 
 Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem document that says
 what is wrong and what would be right.

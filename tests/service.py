@@ -28,7 +28,6 @@ class Service:
         self._reader.start()
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        self._wait_for_model()
 
     @property
     def log(self) -> str:
@@ -56,9 +55,9 @@ class Service:
         with self.process.stderr as lines:
             self._lines.extend(lines)  # line by line, until the process ends
 
-    def _wait_for_model(self) -> None:
+    def wait_for_model(self) -> None:
         """A table answers before the model is there."""
-        while self.client.get("/health").json()["engine"] == "starting":
+        while self.client.get("/health").json().get("engine") == "starting":
             time.sleep(0.01)
 
     def _wait_for_url(self) -> str:
@@ -99,6 +98,7 @@ def running_service(
         try:
             service = Service(process)
             try:
+                service.wait_for_model()
                 yield service
             finally:
                 service.client.close()

@@ -40,6 +40,8 @@ class Rule:
     """How she answers, to be read after "Each letter is answered with"."""
     example: str
     """A query to show people."""
+    example_response: str
+    """What documents say that she answers to it."""
 
     def __post_init__(self) -> None:
         size, letters = len(self.alphabet), set(self.alphabet)
@@ -79,12 +81,24 @@ class Rule:
                 raise RuleError(f"{letter!r} has an answer twice: each is as likely as any other")
         if not (1 <= len(self.example) <= self.max_length and set(self.example) <= letters):
             raise RuleError(f"the example {self.example!r} is not {self.query_in_words}")
+        pairs = zip(self.example, self.example_response, strict=False)
+        if len(self.example_response) != len(self.example) or not all(
+            answer in self.answers[letter] for letter, answer in pairs
+        ):
+            raise RuleError(
+                f"{self.example_response!r} is no answer to the example {self.example!r}"
+            )
 
     @property
     def query_in_words(self) -> str:
         """`1 to 5 letters (a-z, A-Z)`."""
         count = "1 letter" if self.max_length == 1 else f"1 to {self.max_length} letters"
-        return f"{count} ({', '.join(_runs(self.alphabet))})"
+        return f"{count} ({self.letters_in_words})"
+
+    @property
+    def letters_in_words(self) -> str:
+        """`a-z, A-Z`."""
+        return ", ".join(_runs(self.alphabet))
 
     @property
     def pattern(self) -> str:
@@ -127,4 +141,5 @@ RULE = Rule(
     num_heads=4,
     summary="a vowel of the opposite case",
     example="MeM",
+    example_response="aIa",
 )

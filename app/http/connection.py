@@ -184,7 +184,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close, after the answer that is being given; called by uvicorn when it stops."""
-        if self._lingers:
+        if self._lingers or self.is_idle:
             self._real.close()
         else:
             super().shutdown()

@@ -59,10 +59,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second until it is to stop."""
         if counter % SWEEP_TICKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                assert isinstance(connection, LimitedProtocol)  # noqa: S101 - the only kind
-                connection.enforce_deadlines(now)
+            self._enforce_deadlines()
         return await super().on_tick(counter) or self._lifecycle.has_failed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -75,7 +72,21 @@ class Server(uvicorn.Server):
             server.close()
         self._lifecycle.is_closing = True
         await asyncio.sleep(LAST_REQUESTS_S)
+        sweeping = asyncio.create_task(self._enforce_deadlines_to_the_end())
         await super().shutdown(sockets)
+        sweeping.cancel()
+
+    async def _enforce_deadlines_to_the_end(self) -> None:
+        """No tick comes any more, and no client may hold up the end beyond its time."""
+        while True:
+            await asyncio.sleep(SWEEP_TICKS / 10)
+            self._enforce_deadlines()
+
+    def _enforce_deadlines(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, LimitedProtocol)  # noqa: S101 - the only kind
+            connection.enforce_deadlines(now)
 
 
 def build_server(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, **options: Any) -> Server:

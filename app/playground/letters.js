@@ -47,7 +47,7 @@ export function faultOf(text) {
     const more = bad.length > 1 ? ` (and ${bad.length - 1} more)` : "";
     return {
       bad,
-      reason: `Character ${at + 1}, “${characters[at]}” (U+${code}), is not in the alphabet${more}: a query is ${RULE.query_in_words}.`,
+      reason: `Character ${at + 1}, “${characters[at]}” (U+${code}), is none of ${RULE.letters_in_words}${more}.`,
     };
   }
   if (characters.length > MAX_LENGTH) {

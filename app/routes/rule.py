@@ -18,6 +18,7 @@ class RuleDescription(BaseModel):
     max_length: int = Field(description="letters in the longest query")
     answers: dict[str, str] = Field(description="for each letter those that may answer it")
     num_heads: int = Field(description="heads of the model's attention")
+    letters_in_words: str = Field(description="the alphabet in short")
     query_in_words: str = Field(description="what a query is")
     summary: str = Field(description='to be read after "Each letter is answered with"')
     example: str = Field(description="a query")

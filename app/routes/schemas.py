@@ -31,7 +31,6 @@ from training.weights import ModelCard
 MAX_QUERIES = 1024
 """In one request."""
 EXAMPLE: dict[str, JsonValue] = {"query": RULE.example}
-_RESPONSE = "".join(RULE.answers[letter][0] for letter in RULE.example)
 
 
 def _in_words(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -134,7 +133,9 @@ class LetterCandidate(TypedDict):
 @with_config(
     ConfigDict(
         json_schema_extra={
-            "examples": [EXAMPLE | {"response": _RESPONSE, "model_version": "0123456789ab"}]
+            "examples": [
+                EXAMPLE | {"response": RULE.example_response, "model_version": "0123456789ab"}
+            ]
         }
     )
 )

@@ -32,6 +32,12 @@ def test_a_stop_in_the_middle_of_work_answers_what_was_accepted(signum: int) -> 
     stop_in_the_middle_of_work(signum, time_limit_s=60)
 
 
+def test_connections_that_clients_leave_open_hold_up_no_stop() -> None:
+    with running_service(MENNY_SHUTDOWN_TIMEOUT_S="300") as service:
+        service.transform("MeM")  # and the connection stays open
+        assert service.stop_while_busy(signal.SIGTERM, timeout=60) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_30_stops_are_clean_and_within_5_seconds(signum: int) -> None:

@@ -20,6 +20,7 @@ RULE = Rule(
     num_heads=4,
     summary="one of the three consonants after it, a digit with the next digit",
     example="abc9",
+    example_response="bcd0",
 )
 ''',
     "rot13": """\
@@ -38,6 +39,7 @@ RULE = Rule(
     num_heads=4,
     summary="the letter half an alphabet away, in the opposite case",
     example="MeM",
+    example_response="zRz",
 )
 """,
     "Cyrillic": """\
@@ -51,6 +53,7 @@ RULE = Rule(
     num_heads=4,
     summary="a vowel, a vowel with a sign that is silent",
     example="мир",
+    example_response="аъа",
 )
 """,
 }

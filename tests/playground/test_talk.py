@@ -67,21 +67,20 @@ def test_bad_letters_are_marked_with_the_reason_and_nothing_is_asked(
     expect(playground.page.locator("#bars .column.idle")).to_have_count(2)
     asked = len(playground.watch.requests)
     tiles = playground.page.locator("#slots li .tile:first-child")
-    right = "a query is 1 to 5 letters (a-z, A-Z)."
     for text, reason, bad in [
         (
             "a1b",
-            f"Character 2, “1” (U+0031), is not in the alphabet: {right}",
+            "Character 2, “1” (U+0031), is none of a-z, A-Z.",
             [1],
         ),
         (
             "é?",
-            f"Character 1, “é” (U+00E9), is not in the alphabet (and 1 more): {right}",
+            "Character 1, “é” (U+00E9), is none of a-z, A-Z (and 1 more).",
             [0, 1],
         ),
         (
             "😀a",
-            f"Character 1, “😀” (U+1F600), is not in the alphabet: {right}",
+            "Character 1, “😀” (U+1F600), is none of a-z, A-Z.",
             [0],
         ),
         ("abcdef", "That is 6 letters; Menny takes at most five.", []),

@@ -1,6 +1,7 @@
 """`POST /explain` and `GET /card`: a look inside, on the wire."""
 
 import asyncio
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from app.errors import OverloadedError
 from app.inference.answers import MAX_EXPLANATIONS, Responder
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine
+from app.inference.model import Served
 from app.metrics import ServiceMetrics
 from tests.in_process import InProcess
 from training.weights import SHIPPED_WEIGHTS, load_weights
@@ -66,6 +68,7 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
     async def ask() -> None:
         metrics, batcher = ServiceMetrics(), Batcher(max_batch=8, max_queue=100)
         engine = Engine(batcher, metrics)  # not started: nothing is answered
+        engine.served = Served("0" * 12, None, None, "", model=cast("Any", object()))
         responder = Responder(engine, batcher, metrics, timeout_s=60)
         waiting = [
             asyncio.ensure_future(responder.explain("a", never)) for _ in range(MAX_EXPLANATIONS)
