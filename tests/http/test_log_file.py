@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -48,10 +48,10 @@ def logging_service(log: Path, stderr: Path, **environment: str) -> Iterator[htt
 def healthy(client: httpx.Client, process: subprocess.Popen[str]) -> bool:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            return client.get("/health").json()["status"] == "ok"
-        except httpx.ConnectError:
-            time.sleep(0.05)
+        with suppress(httpx.ConnectError):
+            if client.get("/health").json()["engine"] == "ok":  # which is logged, last of all
+                return True
+        time.sleep(0.05)
     return False
 
 
