@@ -1,6 +1,7 @@
 """What all tests share; see `tests.service` (a real server) and `tests.in_process` (none)."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -10,6 +11,15 @@ from hypothesis import settings as hypothesis_settings
 from tests.in_process import InProcess, in_process
 from tests.service import Service, python_path, running_service
 from training.backend import mlx_on_this_thread
+
+_PS_OF_A_MAC = """#!/bin/sh
+for word; do
+    case $word in
+        --*|-*[!AaCcEefhjlMmrSTvwXxOoGgptUu]*) echo "ps: illegal option -- $word" >&2; exit 1;;
+    esac
+done
+exec {ps} "$@"
+"""
 
 # A deadline for an example would be a time limit that a busy machine breaks.
 hypothesis_settings.register_profile("menny", deadline=None)
@@ -48,13 +58,17 @@ def _clear_mlx_streams() -> Iterator[None]:
 def _no_real_service_manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """First on every test's PATH are tools that fail: no test may change the services of this user.
 
-    A test that wants an answer of them puts its own stand-in before these.
+    A test that wants an answer of them puts its own stand-in before these. So that the tests run on
+    a Mac too, `ps` knows only the options that BSD's has.
     """
     folder = tmp_path_factory.mktemp("no-service-manager")
     for name in ("launchctl", "systemctl", "journalctl", "loginctl"):
         tool = folder / name
         tool.write_text(f"#!/bin/sh\necho 'a test has called {name}' >&2\nexit 70\n")
         tool.chmod(0o755)
+    ps = folder / "ps"
+    ps.write_text(_PS_OF_A_MAC.format(ps=shutil.which("ps")))
+    ps.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder), prepend=os.pathsep)
         yield

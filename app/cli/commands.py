@@ -18,33 +18,15 @@ from training.rule import RULE
 COMMANDS = {
     "serve": ("app.cli.serve:serve", "Serve Menny over HTTP until SIGTERM or Ctrl-C."),
     "chat": ("app.cli.chat:chat", "Talk to Menny: the book's interactive session."),
-    "train": (
-        "app.cli.train:train",
-        "Train Menny from scratch and write her weights and their model card.",
-    ),
-    "evaluate": (
-        "training.commands.evaluate:evaluate",
-        "Measure weights on queries, over real letters only.",
-    ),
-    "verify": (
-        "training.commands.verify:verify",
-        "Check weights on every query that exists.",
-    ),
-    "dataset": (
-        "training.commands.dataset:dataset",
-        "Draw queries and their labels and write them to a file, for `menny train --data`.",
-    ),
+    "train": ("app.cli.train:train", "Train Menny from scratch: her weights and their model card."),
+    "evaluate": ("training.commands.evaluate:evaluate", "Measure weights, over real letters only."),
+    "verify": ("training.commands.verify:verify", "Check weights on every query that exists."),
+    "dataset": ("training.commands.dataset:dataset", "Write queries and labels to a file."),
     "token": ("app.cli.token:token", "Print the admin token, which guards /train and /models."),
     "jobs": ("app.cli.jobs:jobs_cli", "The training jobs of a running service."),
     "models": ("app.cli.models:models_cli", "The versions of a running service."),
-    "doctor": (
-        "app.cli.doctor:doctor",
-        "Examine Menny, her settings and this machine, and say what would help.",
-    ),
-    "service": (
-        "app.cli.service:service_cli",
-        "Keep Menny running: a launchd agent on a Mac, a systemd user unit on Linux.",
-    ),
+    "doctor": ("app.cli.doctor:doctor", "Examine Menny and this machine, and say what would help."),
+    "service": ("app.cli.service:service_cli", "Keep Menny running: launchd on a Mac, or systemd."),
 }
 """For each command the function or group of commands that it is, and its help in one line."""
 

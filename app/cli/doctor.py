@@ -23,7 +23,7 @@ def doctor(
         bool, typer.Option("--report", help="Print all of it, to paste into a bug report.")
     ] = False,
 ) -> None:
-    """Examine Menny, her settings and this machine, and say what would help.
+    """Examine Menny and this machine, and say what would help.
 
     One line a check, and below what is not ok the command that would help; exit status 1 if
     something has failed. The report has no paths of your home folder and no token.

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from app.cli.remote import Remote, RemoteError, Url, open_remote
 from app.jobs.job import Job, JobState
@@ -27,19 +26,13 @@ def jobs(
     context.obj = url
     if context.invoked_subcommand is not None:
         return
-    table = Table("job", "state", "recipe", "created", "epochs", "version", "reason", box=None)
     with open_remote(url) as remote:
         for job in remote.jobs(limit):
-            table.add_row(
-                str(job.id),
-                job.state.value,
-                job.recipe.value,
-                f"{job.created:%Y-%m-%d %H:%M}",
-                f"{job.epoch}/{job.config.num_epochs}",
-                job.version or "",
-                job.reason or job.phase or "",
-            )
-    Console().print(table)
+            epochs = f"{job.epoch}/{job.config.num_epochs} epochs"
+            created = f"{job.created.astimezone():%Y-%m-%d %H:%M}"
+            typer.echo(f"job {job.id}: {job.state}, recipe {job.recipe}, {epochs}, {created}")
+            if said := job.reason or job.phase:
+                typer.echo(f"  {said}")
 
 
 @jobs_cli.command()

@@ -29,7 +29,7 @@ def models(context: typer.Context, url: Url = None) -> None:
                 version.version,
                 "active" if version.active else "",
                 "shipped" if version.shipped else str(version.job),
-                f"{version.created:%Y-%m-%d %H:%M}" if version.created else "",
+                f"{version.created.astimezone():%Y-%m-%d %H:%M}" if version.created else "",
                 f"{metrics.rule_accuracy:.6f}" if metrics else "",
                 f"{metrics.excess_nll:.5f}" if metrics else "",
             )

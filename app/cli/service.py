@@ -36,7 +36,7 @@ from app.service.probe import ask_health, refuse_if_taken, wait_until_healthy
 from app.state import default_state_dir
 
 service_cli = typer.Typer(
-    help="Keep Menny running: a launchd agent on a Mac, a systemd user unit on Linux.",
+    help="Keep Menny running: launchd on a Mac, or systemd.",
     no_args_is_help=True,
 )
 

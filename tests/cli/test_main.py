@@ -23,11 +23,17 @@ def test_help_lists_the_commands_without_importing_what_they_need() -> None:
         f"finally:\n    print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", "-c", code],
+        env=clean_environment() | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stderr == "[]\n"
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
+    assert "..." not in done.stdout.partition("Commands:")[2]  # no line of help is cut off
 
 
 @pytest.mark.parametrize("command", COMMANDS)

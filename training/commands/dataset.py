@@ -15,7 +15,9 @@ def dataset(
     num_samples: Annotated[int, typer.Option(min=1, max=10_000_000, help="Rows to draw.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same rows.")] = 0,
 ) -> None:
-    """Draw queries and their labels and write them to a file, for `menny train --data`.
+    """Write queries and labels to a file.
+
+    The queries are drawn at random, and so is each label; `menny train --data` reads them.
 
     Example: menny dataset --num-samples 500 --out pairs.jsonl
     """

@@ -31,7 +31,7 @@ def evaluate(
         Path | None, typer.Option(help="Draw what she answers into this file, .png or .svg.")
     ] = None,
 ) -> None:
-    """Measure weights on queries, over real letters only.
+    """Measure weights, over real letters only.
 
     Example: menny evaluate --weights /tmp/menny.npz --num-queries 100000
     """

@@ -68,7 +68,7 @@ def train(
         typer.Option(min=1, max=10_000_000, help="Queries to measure the result on (20,000)."),
     ] = None,
 ) -> None:
-    """Train Menny from scratch and write her weights and their model card.
+    """Train Menny from scratch: her weights and their model card.
 
     Ctrl-C stops cleanly: nothing is written before training has ended.
 
