@@ -11,10 +11,11 @@ from training.dataset import generate_queries
 from training.evaluation import Forward
 from training.graph import FusedMenny, NumpyArrays
 from training.model import build_model
+from training.proof.answers import load_table, table_path
 from training.proof.queries import Plan
 from training.settling import Settler, argmax_with_margin
 from training.trainer import forward_of
-from training.vocabulary import ALPHABET, Letters, decode_batch, encode_batch
+from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
 from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
 
 BATCH = 512
@@ -78,35 +79,67 @@ def answers(settler: Settler, forward: Forward, queries: Letters) -> Letters:
     return np.concatenate([settler.answers(batch, forward(batch)) for batch in batches])
 
 
-def truth(settler: Settler, queries: Letters) -> list[str]:
-    """What the canonical logits alone answer."""
-    best = [
-        settler.canonical_logits(queries[start : start + BATCH]).argmax(axis=-1)
-        for start in range(0, len(queries), BATCH)
-    ]
-    return decode_batch(np.where(queries >= 0, np.concatenate(best), -1).astype(np.int8))
+def doubtful_multisets(weights: Weights) -> Letters:
+    """Every multiset that has two answers closer than rounding can tell: some 15,000."""
+    forward = FusedMenny(weights.parameters)
+    limit = settler_of(weights, forward).doubtful_margin
+    every, found = Plan().workload().queries, []
+    for start in range(0, len(every), BATCH):
+        batch = every[start : start + BATCH]
+        _, margins = argmax_with_margin(forward(batch))
+        found.append(batch[((margins < limit) & (batch != PADDING)).any(axis=1)])
+    return np.concatenate(found)
 
 
 @pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
-def queries(request: pytest.FixtureRequest) -> Letters:
-    """All queries of up to 2 letters and some longer ones; or all of up to 3, and 20,000 more."""
-    length, count = (2, 2_000) if request.param == "few" else (3, 20_000)
+def queries(request: pytest.FixtureRequest, shipped: Weights) -> Letters:
+    """All single letters and 1,500 longer queries.
+
+    Or all of up to 3 letters, 200,000 longer ones and every multiset in doubt.
+    """
+    length, count = (1, 1_500) if request.param == "few" else (3, 200_000)
     every = ["".join(text) for n in range(1, length + 1) for text in product(ALPHABET, repeat=n)]
-    longer = generate_queries(count, np.random.default_rng(17))
-    return np.concatenate([encode_batch(every), longer])
+    longer = generate_queries(2 * count, np.random.default_rng(17))
+    longer = longer[longer[:, length] != PADDING][:count]
+    parts = [encode_batch(every), longer]
+    if request.param == "all":
+        parts.append(doubtful_multisets(shipped))
+        assert len(longer) == count
+        assert 10_000 < len(parts[-1]) < 20_000
+    return np.concatenate(parts)
 
 
 @pytest.fixture(scope="module")
 def expected(shipped: Weights, queries: Letters) -> list[str]:
-    forward = FusedMenny(shipped.parameters)
-    return truth(settler_of(shipped, forward), queries)
+    """What the shipped answer table says."""
+    table = load_table(table_path(SHIPPED_WEIGHTS), shipped.sha256)
+    return table.answers(decode_batch(queries))
+
+
+def test_the_table_says_what_the_model_in_float64_says(
+    shipped: Weights, queries: Letters, expected: list[str]
+) -> None:
+    """For the closest calls too, and for anagrams: each letter of each query by itself."""
+    settler = settler_of(shipped, FusedMenny(shipped.parameters))
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH]
+        best = settler.canonical_logits(batch).argmax(axis=-1)
+        answers = np.where(batch != PADDING, best, PADDING).astype(np.int8)
+        assert decode_batch(answers) == expected[start : start + BATCH]
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_backend_gives_the_same_answers(
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(backend, marks=pytest.mark.slow if backend == "PyTorch" else ())
+        for backend in BACKENDS
+    ],
+)
+def test_the_same_query_gets_the_same_answer_on_every_machine(
     shipped: Weights, queries: Letters, expected: list[str], backend: str
 ) -> None:
+    """Whatever computes: it and the table differ on no query."""
     forward = BACKENDS[backend](shipped)
     settler = settler_of(shipped, forward)
     assert (settler.spread > 1e-4) is (backend == "TF32")
@@ -117,10 +150,9 @@ def test_without_settling_tf32_would_answer_otherwise(
     shipped: Weights, queries: Letters, expected: list[str]
 ) -> None:
     forward = BACKENDS["TF32"](shipped)
-    plain = decode_batch(
-        np.where(queries >= 0, forward(queries).argmax(axis=-1), -1).astype(np.int8)
-    )
-    assert 0.001 < np.mean([a != b for a, b in zip(plain, expected, strict=True)]) < 0.2
+    few, known = queries[-1_000:], expected[-1_000:]
+    plain = decode_batch(np.where(few >= 0, forward(few).argmax(axis=-1), -1).astype(np.int8))
+    assert any(a != b for a, b in zip(plain, known, strict=True))
 
 
 def test_anagrams_get_the_same_letters_and_equal_letters_the_same_answer(shipped: Weights) -> None:
@@ -145,7 +177,7 @@ def test_an_exact_tie_goes_to_the_earlier_letter_whoever_computes(shipped: Weigh
         parameters[name] = parameters[name].copy()
         parameters[name][second] = parameters[name][first]
     tied = Weights(parameters, "0" * 64)
-    queries = Plan(max_length=2).workload().queries
+    queries = Plan(max_length=2).workload().queries[::4]
     for backend in ("NumPy's graph", "MLX's graph"):
         forward = BACKENDS[backend](tied)
         found = answers(settler_of(tied, forward), forward, queries)
