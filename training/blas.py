@@ -40,14 +40,12 @@ class Blas:
 def load_fast_blas() -> Blas:
     """Make a fast BLAS the one that MLX will find; never fails: what went wrong is in `reason`.
 
-    Runs OpenBLAS with one thread unless `OPENBLAS_NUM_THREADS` says otherwise: a web server
-    shares the cores, and two threads gain little on matrices this small.
+    How many threads it has is decided in `training/__init__.py`.
     """
     if sys.platform != "linux":
         return Blas("accelerate")
     if "mlx.core" in sys.modules:
         return Blas("reference", "mlx was imported before training.backend")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         library = _file_of(_WHEEL, "libopenblas")
         try:

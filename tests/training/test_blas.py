@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -62,6 +63,30 @@ def test_without_openblas_the_reason_has_the_remedy() -> None:
     assert name == "reference"
     assert "OpenBLAS can't be loaded" in reason
     assert "apt install" in reason
+
+
+@linux_only
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core has one thread anyway")
+@pytest.mark.parametrize(("asked_for", "threads"), [(None, 1), ("2", 2)])
+def test_numpy_multiplies_with_one_thread_unless_told_otherwise(
+    asked_for: str | None, threads: int
+) -> None:
+    code = (
+        "import os, training.vocabulary, numpy as np\n"
+        "_ = np.ones((600, 600)) @ np.ones((600, 600))\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = clean_environment()
+    environment.pop("OPENBLAS_NUM_THREADS", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | ({"OPENBLAS_NUM_THREADS": asked_for} if asked_for else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(result.stdout) == threads
 
 
 @linux_only
