@@ -16,25 +16,27 @@ from app.inference.model import Answer
 from app.routes.schemas import TransformRequest, TransformResponse, transform_response
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
+BODY = b'{"query":"MeM","response":"uIu","model_version":"0123456789ab"}'
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))],
+}
+END = {"type": "http.response.body", "body": BODY}
+
+
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI: reads a body and sends a constant answer."""
+    while (await receive()).get("more_body"):
+        pass
+    await send(START | {"headers": [*START["headers"]]})
+    await send(END)
+
 
 def raw(port: int) -> None:
-    """The limit of the wire: a bare ASGI function that reads a body and sends a constant answer."""
-    body = b'{"query":"MeM","response":"uIu","model_version":"0123456789ab"}'
-    start = {
-        "type": "http.response.start",
-        "status": 200,
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
-    }
-    end = {"type": "http.response.body", "body": body}
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        while (await receive()).get("more_body"):
-            pass
-        await send(start)
-        await send(end)
-
+    """The limit of the wire: uvicorn with a bare ASGI function."""
     uvicorn.run(
-        app, port=port, log_level="critical", access_log=False, proxy_headers=False, lifespan="off"
+        bare, port=port, log_level="critical", access_log=False, proxy_headers=False, lifespan="off"
     )
 
 

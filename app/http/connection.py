@@ -9,32 +9,27 @@ This relies on what is not uvicorn's public interface: the parser's callbacks, `
 """
 
 import asyncio
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.http.edge import too_large
+from app.http.edge import WHOLE_ANSWERS, too_large
 from app.http.room import make_room
-from app.http.wire import ClosingTransport, Limits, OneAtATime, refusal_of, take_authority
+from app.http.wire import (
+    ClosingTransport,
+    Limits,
+    OneAtATime,
+    ReadState,
+    answer_at_once,
+    refusal_of,
+    take_authority,
+)
 
-LINGER_S = 1.0
-"""How long a client that was refused while it was sending has for taking the answer."""
-MAX_DRAINED_BYTES = 32 * 2**20
-"""How much it may still send meanwhile, which is thrown away."""
-MoreHeaders = dict[str, str] | None
-_CHUNK_OVERHEAD = 8
-"""Bytes on the wire for a byte of the body: chunks of one byte each."""
-
-
-class _ReadState(Enum):
-    """What the client has to send next."""
-
-    HEADERS = auto()
-    BODY = auto()
-    NOTHING = auto()
+LINGER_S = 1.0  # for taking the answer, where a client was refused while it was sending
+MAX_DRAINED_BYTES = 32 * 2**20  # that it may still send meanwhile, which is thrown away
+_CHUNK_OVERHEAD = 8  # bytes on the wire for a byte of the body: chunks of one byte each
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -53,7 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._real = transport
         self.transport = cast("Any", ClosingTransport(transport, self.is_closing, self.close))
         self.flow = OneAtATime(transport, self.pipeline)
-        self._reads = _ReadState.HEADERS
+        self._reads = ReadState.HEADERS
         self.since = self.loop.time()
         self._lingers = False
         self.answered: RequestResponseCycle | None = None
@@ -88,7 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._reads = _ReadState.HEADERS
+        self._reads = ReadState.HEADERS
         self.since = self.loop.time()
 
     def on_headers_complete(self) -> None:
@@ -103,7 +98,7 @@ class LimitedProtocol(HttpToolsProtocol):
             take_authority(self.url, self.headers)
         super().on_headers_complete()
         self.headers = []  # what comes after the body is no header (RFC 9110, 6.5.1)
-        self._reads = _ReadState.BODY
+        self._reads = ReadState.BODY
         self.since = self.loop.time()
 
     def on_message_complete(self) -> None:
@@ -111,14 +106,19 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._wants_upgrade:
             return
         super().on_message_complete()
-        self._reads = _ReadState.NOTHING
+        self._reads = ReadState.NOTHING
         self._is_all_pending = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A request's turn has come; called by uvicorn."""
         self.answered = cycle
         self.since = self.loop.time()  # its body could not come before
+        if not self.flow.write_paused:
+            cycle.scope["extensions"] = cast("Any", {WHOLE_ANSWERS: self._answer})
         super()._start_asgi_task(cycle, app)
+
+    def _answer(self, status: int, lines: bytes, body: bytes) -> None:
+        answer_at_once(cast("RequestResponseCycle", self.answered), status, lines, body)
 
     def on_response_complete(self) -> None:
         """The request whose turn it was is answered; called by uvicorn."""
@@ -133,8 +133,8 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.cycle.more_body:
             self.close()  # what it still sends is of no use
         else:
-            if self._reads is _ReadState.NOTHING:
-                self._reads = _ReadState.HEADERS
+            if self._reads is ReadState.NOTHING:
+                self._reads = ReadState.HEADERS
             self.since = self.loop.time()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -150,7 +150,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return False
             self._forget_last()
         self.cycle.keep_alive = False
-        self._reads = _ReadState.NOTHING
+        self._reads = ReadState.NOTHING
         cast("RequestResponseCycle", self.answered).message_event.set()
         return True
 
@@ -219,18 +219,18 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def is_idle(self) -> bool:
         """Whether the client's next request has yet to come."""
-        return self._reads is _ReadState.HEADERS and not self._is_answering
+        return self._reads is ReadState.HEADERS and not self._is_answering
 
     @property
     def is_body_awaited(self) -> bool:
         """Whether the request whose turn it is lacks a part of its body."""
-        return self._reads is _ReadState.BODY and self.answered is self.cycle
+        return self._reads is ReadState.BODY and self.answered is self.cycle
 
     def _check_size(self) -> None:
         limits = self.limits
         if not self._is_all_pending:  # where among these bytes the last one began, nobody says
             self.pending = 0
-        if self._reads is _ReadState.HEADERS:
+        if self._reads is ReadState.HEADERS:
             if self.pending > limits.max_header_bytes:
                 self._refuse_headers()
         elif self.pending > limits.max_header_bytes + _CHUNK_OVERHEAD * limits.max_body_bytes:
@@ -251,15 +251,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._real.abort()
         self.connections.discard(self)
 
-    def refuse(self, status: HTTPStatus, detail: str, headers: MoreHeaders = None) -> None:
+    def refuse(self, status: HTTPStatus, detail: str, more: dict[str, str] | None = None) -> None:
         """Answer without the application, after the requests before this one, and close."""
-        refusal = refusal_of(status, detail, headers, self.server_state.default_headers)
+        refusal = refusal_of(status, detail, more, self.server_state.default_headers)
         if self._is_answering:
             if self.pipeline or not self.cycle.more_body:
                 if self.cycle.more_body:
                     self._forget_last()
                 self._refusal = refusal
-                self._reads = _ReadState.HEADERS
+                self._reads = ReadState.HEADERS
                 return
             if self.cycle.response_started:
                 self._real.abort()
@@ -282,7 +282,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close; while the client is still sending, say so first and give it time to see it."""
         if self.is_closing():
             return
-        if self._reads is _ReadState.NOTHING:
+        if self._reads is ReadState.NOTHING:
             self._real.close()
             return
         self._lingers = True

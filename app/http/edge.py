@@ -56,6 +56,16 @@ _COMMON = [
 _OF_PAGES = [(b"content-security-policy", PAGE_POLICY.encode()), *_COMMON]
 _OF_OTHERS = [(b"content-security-policy", OTHER_POLICY.encode()), *_COMMON]
 _NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
+_OK, _FAILED = HTTPStatus.OK.value, HTTPStatus.INTERNAL_SERVER_ERROR.value
+JSON = (b"content-type", b"application/json")
+"""The first header of plain JSON; the second is its length, and there is no other."""
+_PLAIN = b"".join(
+    b"%b: %b\r\n" % pair
+    for pair in (JSON, (b"content-length", b"%b"), *_OF_OTHERS, (b"x-request-id", b"%b"))
+)
+
+WHOLE_ANSWERS = "menny.whole_answers"
+"""An extension of ASGI: `scope["extensions"]` has a function that writes a whole answer at once."""
 
 
 def add_security_headers(headers: list[tuple[bytes, bytes]]) -> None:
@@ -65,6 +75,12 @@ def add_security_headers(headers: list[tuple[bytes, bytes]]) -> None:
             headers += _OF_PAGES
             return
     headers += _OF_OTHERS
+
+
+def _length_of_plain_json(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    if len(headers) == 2 and headers[0] == JSON and headers[1][0] == b"content-length":
+        return headers[1][1]
+    return None
 
 
 class Edge:
@@ -116,13 +132,22 @@ class Edge:
         if not SANE_REQUEST_ID.fullmatch(name):
             name = f"{self._id_prefix}{next(self._counter) & 0xFFFFFFFF:08x}".encode()
         request_id.set(name.decode())
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        status = _FAILED
+        answer = scope.get("extensions", {}).get(WHOLE_ANSWERS)
+        length: bytes | None = None  # of plain JSON, whose headers wait for its body
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, length
+            if length is not None:
+                answer(_OK, _PLAIN % (length, name), message["body"])
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message.setdefault("headers", [])
+                if answer is not None and status == _OK and not self._lifecycle.is_closing:
+                    length = _length_of_plain_json(headers)
+                    if length is not None:
+                        return
                 # A 304 has no Content-Type, and its headers replace those of the page that a
                 # browser has kept: it would lose its policy to the one of everything else.
                 if status != _NOT_MODIFIED:
@@ -142,6 +167,7 @@ class Edge:
             if b"range" in headers:  # no file here is worth resuming (RFC 9110, 14.2)
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
             if scope["method"] == "HEAD":  # as GET, whose body the server leaves out
+                answer = None
                 scope = {**scope, "method": "GET"}
             await self._app(scope, receive, send_with_headers)
         finally:
