@@ -115,7 +115,7 @@ class _Constant:
         return [Answer("uIu", "0123456789ab") for _ in prompts]
 
     async def respond_greedily(self, queries, _):
-        return [Answer("uIu", "0123456789ab") for _ in queries]
+        return [("uIu", "0123456789ab") for _ in queries]
 
 
 async def turn(connection, transport, data, num_requests):

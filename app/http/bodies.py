@@ -43,8 +43,8 @@ class DirectRoute(APIRoute):
     FastAPI takes two thirds of the time that a remembered answer needs: middleware, routing,
     dependencies, checking the answer against its own schema. The endpoint is an
     `async def endpoint(body: Model, request: Request) -> TypedDict`, whose two types are what
-    OpenAPI shows; nothing that is valid for the first may have a colon but those behind its fields'
-    names.
+    OpenAPI shows, or it returns `bytes` that are JSON of its `response_model`. Nothing that is
+    valid for the body may have a colon but those behind its fields' names.
     """
 
     def get_route_handler(self) -> Handler:
@@ -57,7 +57,7 @@ class DirectRoute(APIRoute):
     async def respond(self, request: Request) -> Response:
         """Answer a request. Raises `RequestValidationError`, and whatever the endpoint does."""
         answer = await self.endpoint(self._parse(request, await _body_of(request)), request)
-        return _JsonResponse(self._answer.dump_json(answer))
+        return _JsonResponse(answer if type(answer) is bytes else self._answer.dump_json(answer))
 
     def _parse(self, request: Request, content: bytes) -> BaseModel:
         if not content:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import repeat
 
 from app.errors import DeadlineError, DisconnectedError, OverloadedError
 from app.inference.batcher import Batcher, PendingPrompt
@@ -13,6 +14,8 @@ from app.metrics import ServiceMetrics
 MAX_EXPLANATIONS = 4
 """At once: an explanation costs the engine as much as a small batch, and batches go first."""
 
+ResponseAndVersion = tuple[str, str]
+"""What a query is answered, and the version of the model that answered."""
 WaitForDisconnect = Callable[[], Coroutine[None, None, None]]
 
 
@@ -49,14 +52,19 @@ class Responder:
         if any(prompt.is_special for prompt in prompts):
             return await self._ask(prompts, wait_for_disconnect)
         found = self._look_up([prompt.query for prompt in prompts])
-        return found or await self._ask(prompts, wait_for_disconnect)
+        if found is None:
+            return await self._ask(prompts, wait_for_disconnect)
+        return [Answer(*pair) for pair in found]
 
     async def respond_greedily(
         self, queries: Sequence[str], wait_for_disconnect: WaitForDisconnect
-    ) -> list[Answer]:
-        """The same for queries at temperature 0; a prompt for each of many would take its time."""
+    ) -> list[ResponseAndVersion]:
+        """The same for queries at temperature 0, with no object made for each of many."""
         found = self._look_up(queries)
-        return found or await self._ask([Prompt(query) for query in queries], wait_for_disconnect)
+        if found is not None:
+            return found
+        prompts = [Prompt(query) for query in queries]
+        return [answer[:2] for answer in await self._ask(prompts, wait_for_disconnect)]
 
     async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
         """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
@@ -72,14 +80,13 @@ class Responder:
             self._num_explanations -= 1
         return answer
 
-    def _look_up(self, queries: Sequence[str]) -> list[Answer] | None:
+    def _look_up(self, queries: Sequence[str]) -> list[ResponseAndVersion] | None:
         """The recorded answers; `None` without a table. Waits for no queue, engine or thread."""
         served = self._engine.served
         if served is None or served.table is None:
             return None
         self._from_table.inc(len(queries))
-        version = served.version
-        return [Answer(response, version) for response in served.table.answers(queries)]
+        return list(zip(served.table.answers(queries), repeat(served.version)))
 
     async def _ask(
         self, prompts: Sequence[Prompt], wait_for_disconnect: WaitForDisconnect

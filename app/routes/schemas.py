@@ -1,6 +1,7 @@
 """The wire contract: what goes in and out as JSON."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NotRequired, Self
 
 import numpy as np
@@ -165,8 +166,21 @@ class BatchResponse(TypedDict):
     answers: Annotated[list[TransformResponse], Field(description="in the order of the queries")]
 
 
+def batch_response(queries: Iterable[str], answers: Iterable[tuple[str, str]]) -> bytes:
+    """A `BatchResponse` from queries and their responses with versions, as JSON.
+
+    No rule's letters need an escape. A dictionary for each answer, and Pydantic's look at it, would
+    take six times as long.
+    """
+    shown = [
+        f'{{"query":"{query}","response":"{response}","model_version":"{version}"}}'
+        for query, (response, version) in zip(queries, answers, strict=True)
+    ]
+    return f'{{"answers":[{",".join(shown)}]}}'.encode()
+
+
 def transform_response(query: str, answer: Answer) -> TransformResponse:
-    """The answer to a query, on the wire. Plain dictionaries: there are up to 1,024 at once."""
+    """The answer to a query, on the wire."""
     shown = TransformResponse(
         query=query, response=answer.response, model_version=answer.model_version
     )

@@ -12,6 +12,7 @@ from app.routes.schemas import (
     BatchResponse,
     TransformRequest,
     TransformResponse,
+    batch_response,
     transform_response,
 )
 
@@ -43,16 +44,16 @@ async def transform(body: TransformRequest, request: Request) -> TransformRespon
 @router.post(
     "/transform/batch",
     summary="Ask Menny many things",
+    response_model=BatchResponse,
     responses=PROBLEMS,
 )
-async def transform_batch(body: BatchRequest, request: Request) -> BatchResponse:
+async def transform_batch(body: BatchRequest, request: Request) -> bytes:
     """Answers up to 1,024 queries, in order: all of them, or none if one is not right.
 
     Each gets the very answer that it gets alone.
     """
     answers = await responder_of(request).respond_greedily(body.queries, disconnect_of(request))
-    pairs = zip(body.queries, answers, strict=True)
-    return BatchResponse(answers=[transform_response(query, answer) for query, answer in pairs])
+    return batch_response(body.queries, answers)
 
 
 def responder_of(request: Request) -> Responder:

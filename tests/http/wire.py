@@ -36,9 +36,9 @@ class StubResponder:
         self.delay_s = 0.0
         self.error: Exception | None = None
 
-    async def respond_greedily(self, queries: Sequence[str], _: object) -> list[Answer]:
+    async def respond_greedily(self, queries: Sequence[str], _: object) -> list[tuple[str, str]]:
         """As `app.inference.answers.Responder`."""
-        return await self.respond([Prompt(query) for query in queries], _)
+        return [answer[:2] for answer in await self.respond([Prompt(q) for q in queries], _)]
 
     async def respond(self, prompts: Sequence[Prompt], _: object) -> list[Answer]:
         """As `app.inference.answers.Responder`."""

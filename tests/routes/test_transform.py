@@ -4,7 +4,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from app.routes.schemas import BatchResponse, TransformResponse, batch_response
 from tests.in_process import InProcess
 from training.dataset import IS_ALLOWED
 from training.vocabulary import ALPHABET, encode
@@ -147,3 +149,13 @@ def test_another_method_is_405_and_says_which_one_works(menny: InProcess) -> Non
 
 def test_an_unknown_path_is_404_and_points_to_the_docs(menny: InProcess) -> None:
     assert_problem(menny.client.get("/nothing"), 404, "/docs")
+
+
+def test_a_batch_is_written_as_its_schema_has_it() -> None:
+    queries, pairs = ["MeM", "é日"], [("uIu", "0123456789ab"), ("日é", "ba9876543210")]
+    dictionaries = [
+        TransformResponse(query=query, response=response, model_version=version)
+        for query, (response, version) in zip(queries, pairs, strict=True)
+    ]
+    as_schema_has_it = TypeAdapter(BatchResponse).dump_json(BatchResponse(answers=dictionaries))
+    assert batch_response(queries, pairs) == as_schema_has_it
