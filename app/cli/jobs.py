@@ -27,7 +27,10 @@ def jobs(
     if context.invoked_subcommand is not None:
         return
     with open_remote(url) as remote:
-        for job in remote.jobs(limit):
+        found = remote.jobs(limit)
+        if not found:
+            typer.echo("there are no jobs yet: `menny train --remote` starts one")
+        for job in found:
             epochs = f"{job.epoch}/{job.config.num_epochs} epochs"
             created = f"{job.created.astimezone():%Y-%m-%d %H:%M}"
             typer.echo(f"job {job.id}: {job.state}, recipe {job.recipe}, {epochs}, {created}")

@@ -17,9 +17,9 @@ def train_remotely(
     remote: Annotated[
         str | None,
         typer.Option(
-            help="Have the service at this address train, and watch it: the admin token is "
-            "MENNY_ADMIN_TOKEN or that of MENNY_STATE_DIR.",
-            metavar="URL",
+            help="Have a service train, the local one or that at URL, and watch it: the admin "
+            "token is MENNY_ADMIN_TOKEN or that of MENNY_STATE_DIR.",
+            metavar="[URL]",
         ),
     ] = None,
     promote: Annotated[
@@ -30,7 +30,7 @@ def train_remotely(
     given = _given(context) - {"remote"}
     if extra := given - JobRequest.model_fields.keys():
         raise typer.BadParameter(f"{option_of(min(extra))} does not go with --remote")
-    with open_remote(remote) as service:
+    with open_remote(remote or None) as service:
         request = {name: context.params[name] for name in given} | {"promote": promote}
         job = service.start_job(request)
         cancel = service.command("jobs", "cancel", job.id)
@@ -46,6 +46,14 @@ class _HereOrRemotely(TyperCommand):
         alone.command()(train_remotely)
         own = typer.main.get_command(alone).params
         super().__init__(params=[*own, *params], **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """An address need not follow --remote."""
+        words = [
+            f"{word}=" if word == "--remote" and following.startswith("-") else word
+            for word, following in zip(args, [*args[1:], "-"], strict=False)
+        ]
+        return super().parse_args(ctx, words)
 
     def invoke(self, ctx: Any) -> Any:
         if ctx.params["remote"] is not None:

@@ -43,6 +43,8 @@ def test_a_version_is_trained_listed_activated_by_its_first_digits_and_deleted(
     remote: Client,
 ) -> None:
     url = ["--url", remote.url]
+    none = "there are no jobs yet: `menny train --remote` starts one\n"
+    assert remote.menny("jobs", *url).stdout == none
     done = remote.menny("train", "--remote", remote.url, *TINY_FLAGS, "--promote", "always")
     assert done.status == 0, done.stderr
     assert "epoch 1/2  loss" in done.stdout
@@ -76,6 +78,12 @@ def test_without_url_the_service_that_the_settings_name_is_asked(remote: Client)
     assert remote.menny("models", MENNY_PORT=remote.port).status == 0
     elsewhere = remote.menny("jobs", "cancel", "99", MENNY_PORT=remote.port)
     assert "there is no job 99: `menny jobs` lists them" in elsewhere.stderr
+    refused = remote.menny("train", "--remote", "--num-epochs=5000", MENNY_PORT=remote.port)
+    assert "less than or equal to 1000" in refused.stderr
+    assert (
+        "http://127.0.0.1:9 can't be reached"
+        in menny("train", "--remote", MENNY_PORT="9", MENNY_STATE_DIR=remote.state).stderr
+    )
 
 
 def test_ctrl_c_leaves_a_job_alone_and_says_how_to_go_on(remote: Client) -> None:
