@@ -114,7 +114,7 @@ class Edge:
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._access_log_level = logging.INFO if access_log else logging.DEBUG
-        self._id_prefix = secrets.token_hex(4)
+        self._id_prefix = secrets.token_hex(4).encode()
         self._counter = itertools.count()
         self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
@@ -128,9 +128,9 @@ class Edge:
             return
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        name = headers.get(b"x-request-id", b"")
-        if not SANE_REQUEST_ID.fullmatch(name):
-            name = f"{self._id_prefix}{next(self._counter) & 0xFFFFFFFF:08x}".encode()
+        name = headers.get(b"x-request-id")
+        if name is None or not SANE_REQUEST_ID.fullmatch(name):
+            name = b"%b%08x" % (self._id_prefix, next(self._counter) & 0xFFFFFFFF)
         request_id.set(name.decode())
         status = _FAILED
         answer = scope.get("extensions", {}).get(WHOLE_ANSWERS)

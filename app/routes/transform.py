@@ -13,6 +13,7 @@ from app.routes.schemas import (
     TransformRequest,
     TransformResponse,
     batch_response,
+    plain_response,
     transform_response,
 )
 
@@ -29,14 +30,20 @@ PROBLEMS = problem_responses(
 @router.post(
     "/transform",
     summary="Ask Menny",
+    response_model=TransformResponse,
     responses=PROBLEMS,
 )
-async def transform(body: TransformRequest, request: Request) -> TransformResponse:
+async def transform(body: TransformRequest, request: Request) -> TransformResponse | bytes:
     """Each letter of the query is answered as the rule has it (`GET /rule`).
 
     The same query gets the same answer as long as `model_version` is the same, whatever else is
     asked at the same time; so does the same `seed` where a `temperature` makes the answer a sample.
     """
+    if len(body.model_fields_set) == 1:  # a query and no wishes
+        ((response, version),) = await responder_of(request).respond_greedily(
+            [body.query], disconnect_of(request)
+        )
+        return plain_response(body.query, response, version)
     (answer,) = await responder_of(request).respond([body.to_prompt()], disconnect_of(request))
     return transform_response(body.query, answer)
 
