@@ -1,12 +1,22 @@
 """What is said of jobs and versions: the models that SQLite keeps and the wire carries."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    computed_field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from app.jobs.parts import Part
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.evaluation import Metrics
 from training.weights import ModelCard
@@ -171,3 +181,49 @@ class Version(BaseModel):
     def proven(self) -> bool:
         """As `ModelCard.proves` has it, here as everywhere."""
         return self.card is not None and self.card.proves(self.version)
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version that has a row: what the database knows of it beside its file and card."""
+
+    version: str
+    created: datetime | None
+    """`None` where the row makes no sense."""
+    job: int | None
+    """The job that made it; `None` for a file that was found without a row."""
+
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class ActiveVersion(BaseModel):
+    """The version that answers, as a replica follows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str = Field(description="the first 12 digits of `weights`", pattern="^[0-9a-f]{12}$")
+    generation: int = Field(
+        ge=1,
+        le=2**53 - 1,
+        description="rises whenever another version answers, also when that is an older one",
+    )
+    weights: Sha256 = Field(description="SHA-256 of the weights file")
+    card: Sha256 | None = Field(description="SHA-256 of the model card, if there is one")
+    answers: Sha256 | None = Field(description="SHA-256 of the answer table, if there is one")
+
+    @model_validator(mode="after")
+    def _is_named_by_its_weights(self) -> Self:
+        if not self.weights.startswith(self.version):
+            raise ValueError("the version is not the one of these weights")
+        return self
+
+    @property
+    def parts(self) -> dict[Part, str]:
+        """The SHA-256 of each file that there is."""
+        parts: dict[Part, str | None] = {
+            "weights": self.weights,
+            "card": self.card,
+            "answers": self.answers,
+        }
+        return {part: sha256 for part, sha256 in parts.items() if sha256 is not None}

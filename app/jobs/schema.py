@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """In SQLite's `user_version`; 0 is a new database."""
 
 metadata = sa.MetaData()
@@ -50,31 +50,40 @@ active = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
     sa.Column("version", sa.ForeignKey("versions.version")),  # null: the shipped one
+    sa.Column("announced", sa.Text),  # the version that replicas were told of last
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
 )
 
-_FROM_1_TO_2 = (
-    "ALTER TABLE jobs ADD COLUMN cancelling BOOLEAN NOT NULL DEFAULT 0",
-    # The card is the file's beside the weights. Those of one job keep the order of their rows.
-    "CREATE TABLE versions_2 (version TEXT NOT NULL PRIMARY KEY, place INTEGER NOT NULL, "
-    "created TEXT, job INTEGER REFERENCES jobs (id))",
-    "INSERT INTO versions_2 SELECT version, job, created, job FROM versions",
-    "DROP TABLE versions",
-    "ALTER TABLE versions_2 RENAME TO versions",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
+_MIGRATIONS = {
+    1: (
+        "ALTER TABLE jobs ADD COLUMN cancelling BOOLEAN NOT NULL DEFAULT 0",
+        # The card is the file's beside the weights. Those of one job keep the order of their rows.
+        "CREATE TABLE versions_2 (version TEXT NOT NULL PRIMARY KEY, place INTEGER NOT NULL, "
+        "created TEXT, job INTEGER REFERENCES jobs (id))",
+        "INSERT INTO versions_2 SELECT version, job, created, job FROM versions",
+        "DROP TABLE versions",
+        "ALTER TABLE versions_2 RENAME TO versions",
+    ),
+    2: (
+        "ALTER TABLE active ADD COLUMN announced TEXT",
+        "ALTER TABLE active ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    ),
+}
+"""What makes a database of a schema one of the next."""
 
 
 def migrate(path: Path, timeout_s: float) -> Path | None:
-    """Bring a database of schema 1 to this one, all or nothing; any other is left as it is.
+    """Bring a database of an older schema to this one, all or nothing; a newer is left as it is.
 
-    First it is copied aside, whole, to `path` with `.schema-1` at its end, which is returned.
+    First it is copied aside, whole, to `path` with `.schema-N` at its end, which is returned.
     Raises `sqlite3.Error` or `OSError`.
     """
     # Foreign keys are not enforced on a new connection: a table may be replaced.
     with closing(sqlite3.connect(path, timeout=timeout_s, isolation_level=None)) as database:
-        if database.execute("PRAGMA user_version").fetchone() != (1,):
+        (found,) = database.execute("PRAGMA user_version").fetchone()
+        if found not in _MIGRATIONS:
             return None
-        aside = path.with_name(f"{path.name}.schema-1")
+        aside = path.with_name(f"{path.name}.schema-{found}")
         partial = aside.with_name(f"{aside.name}.partial")
         partial.unlink(missing_ok=True)
         with closing(sqlite3.connect(partial)) as copy:
@@ -82,8 +91,10 @@ def migrate(path: Path, timeout_s: float) -> Path | None:
         partial.replace(aside)
         database.execute("BEGIN IMMEDIATE")
         try:
-            for statement in _FROM_1_TO_2:
-                database.execute(statement)
+            for schema in range(found, SCHEMA_VERSION):
+                for statement in _MIGRATIONS[schema]:
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             database.execute("COMMIT")
         except BaseException:
             database.execute("ROLLBACK")

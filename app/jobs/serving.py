@@ -59,6 +59,8 @@ class Serving:
         """The version that answers; `None` for the shipped one, or if there is no model."""
         self.version: str | None = None
         """Its name, the shipped one's too; `None` if there is no model."""
+        self.sha256: str | None = None
+        """Its weights' whole SHA-256."""
         self.shipped: Weights | None = None
         """The shipped version as it was when it answered or was looked at, without parameters."""
         self.note: str | None = None
@@ -159,7 +161,7 @@ class Serving:
                 logger.error(self.note)
 
     def _note_switch(self, weights: Weights, key: str | None) -> None:
-        self.key, self.version = key, weights.version
+        self.key, self.version, self.sha256 = key, weights.version, weights.sha256
         if key is None:
             self.shipped = replace(weights, parameters={})
 

@@ -5,7 +5,7 @@ Every method is one transaction and may be called from any thread or process; ea
 """
 
 import logging
-from dataclasses import dataclass
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from app.errors import ConflictError, JobRunningError, NotFoundError, UnreadableRowError
 from app.jobs.database import Database
-from app.jobs.job import GateReport, Job, JobPhase, JobState, Promote
+from app.jobs.job import GateReport, Job, JobPhase, JobState, Promote, VersionRow
 from app.jobs.schema import active, epochs, jobs, versions
 from training.config import Recipe, TrainingConfig
 from training.epoch import Epoch
@@ -24,17 +24,6 @@ from training.epoch import Epoch
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
-
-
-@dataclass(frozen=True)
-class VersionRow:
-    """A version that has a row: what the database knows of it beside its file and card."""
-
-    version: str
-    created: datetime | None
-    """`None` where the row makes no sense."""
-    job: int | None
-    """The job that made it; `None` for a file that was found without a row."""
 
 
 class Store:
@@ -219,6 +208,17 @@ class Store:
         with self._transaction(write=False) as connection:
             version: str | None = connection.scalar(sa.select(active.c.version))
             return version
+
+    def announce(self, version: str) -> int:
+        """The generation of the version that answers; another one's is higher, by the clock."""
+        with self._transaction() as connection:
+            known = connection.execute(sa.select(active)).one()
+            generation: int = known.generation
+            if known.announced != version:
+                generation = max(generation + 1, int(time.time()))
+                values = {"announced": version, "generation": generation}
+                connection.execute(sa.update(active).values(values))
+            return generation
 
 
 _latest = (

@@ -5,6 +5,7 @@ written whole before there is a row, and the row goes before the file does. A fi
 is taken in again: either a crash left it, or the database was lost.
 """
 
+import hashlib
 import logging
 import re
 import shutil
@@ -12,12 +13,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.errors import ConflictError, NotFoundError, StateUnavailableError
-from app.jobs.job import Version
+from app.errors import (
+    ConflictError,
+    ModelUnavailableError,
+    NotFoundError,
+    StateUnavailableError,
+)
+from app.jobs.job import ActiveVersion, Version
+from app.jobs.parts import Part, part_path, read_part
 from app.jobs.serving import Serving, read_card
 from app.jobs.store import Store
 from training.errors import WeightsError
-from training.weights import ModelCard, Weights, card_path, load_weights, save_weights
+from training.weights import (
+    ModelCard,
+    Weights,
+    card_path,
+    load_card,
+    load_weights,
+    save_weights,
+)
+from training.weights.untrusted import NoFileError
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +164,31 @@ class Versions:
             if weights.version != self._serving.version:
                 raise WeightsError(f"{path} holds other weights than those that answer")
             return weights
+
+    def announce(self) -> ActiveVersion:
+        """What replicas are to answer with; raises `ModelUnavailableError` if nothing does here."""
+        with self._serving.change:
+            key, version = self._serving.key, self._serving.version
+            sha256 = self._serving.sha256
+            if version is None or sha256 is None:
+                raise ModelUnavailableError("there is no model that answers")
+            path = self._serving.path(key)
+            card, has_table = load_card(path), part_path(path, "answers").exists()
+            return ActiveVersion(
+                version=version,
+                generation=self._store.announce(version),
+                weights=sha256,
+                card=hashlib.sha256(read_part(path, "card")).hexdigest() if card else None,
+                answers=card.answers if card and has_table else None,
+            )
+
+    def read(self, name: str, part: Part) -> bytes:
+        """A file of a version's; raises `NotFoundError` if it has none, or `WeightsError`."""
+        version = self.get(name)
+        try:
+            return read_part(self._serving.path(None if version.shipped else version.version), part)
+        except NoFileError:
+            raise NotFoundError(f"version {version.version} has no {part}") from None
 
     def take_in(self) -> list[str]:
         """Add the versions whose files have no row, and remove what a crash left half-written.

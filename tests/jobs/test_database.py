@@ -167,3 +167,18 @@ def test_without_the_tables_it_should_have_a_database_stops_no_start(tmp_path: P
     with house(tmp_path) as home:
         assert home.engine.answers == SHIPPED
         assert len(os.listdir(tmp_path / "versions")) == 2
+
+
+def test_a_database_of_schema_2_gets_its_generation(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        version = home.make(1, "always")
+    change(
+        tmp_path,
+        "ALTER TABLE active DROP COLUMN announced",
+        "ALTER TABLE active DROP COLUMN generation",
+        "PRAGMA user_version = 2",
+    )
+    with house(tmp_path) as home:
+        assert (home.engine.answers, home.retraining.note) == (version, None)
+        assert home.versions.announce().generation > 1_000_000_000
+    assert (tmp_path / "menny.sqlite3.schema-2").exists()
