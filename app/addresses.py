@@ -8,6 +8,9 @@ _PATTERN = re.compile(
     r"\*|(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]"
 )
 _ORIGIN = re.compile(r"https?://[^/\s,@?#*]+")
+_PRIMARY = re.compile(
+    r"(?P<origin>(?P<scheme>https?)://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)/?"
+)
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound to
 
 
@@ -28,6 +31,19 @@ def split_origins(text: str | tuple[str, ...]) -> tuple[str, ...]:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is not an origin such as https://example.org:8443")
     return origins
+
+
+def check_primary(url: str, may_be_plain: bool) -> str:
+    """The address of a service that can be followed; raises `ValueError` that says why it isn't."""
+    found = _PRIMARY.fullmatch(url.strip())
+    if found is None:
+        raise ValueError(f"{url!r} is not an address such as https://primary.example.org:8000")
+    if found["scheme"] == "http" and not (may_be_plain or is_loopback_host(found["host"])):
+        raise ValueError(
+            f"{url} would send the token and the weights unencrypted: use https, or set "
+            "MENNY_FOLLOW_OVER_PLAIN_HTTP=true where nobody can listen or change what is sent"
+        )
+    return found["origin"]
 
 
 def _split(text: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -79,19 +79,32 @@ class AdminGuard:
     a token that somebody chose badly out of reach.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, read_token: str | None = None) -> None:
+        """`read_token` is as good where `check` is told so, and nowhere else."""
         self._token = token.encode()
+        self._read_token = None if read_token is None else read_token.encode()
         self._failures: deque[float] = deque(maxlen=100)
         self._waiting = 0
 
-    async def check(self, token: str | None) -> None:
-        """Raises `UnauthorizedError`, or `TooManyFailuresError`, unless it is the right one."""
+    async def check(self, token: str | None, *, to_read: bool = False) -> None:
+        """Raises `UnauthorizedError`, or `TooManyFailuresError`, unless it is the right one.
+
+        `to_read`: the read token is right, too.
+        """
+        if token is None and to_read:
+            raise UnauthorizedError(
+                "this needs the token of MENNY_READ_TOKEN, or the admin token: send it in the "
+                "header Authorization: Bearer TOKEN"
+            )
         if token is None:
             raise UnauthorizedError(
                 "this needs the admin token, which `menny token` prints: send it in the header "
                 "Authorization: Bearer TOKEN"
             )
-        if secrets.compare_digest(token.encode(), self._token):
+        is_right = secrets.compare_digest(token.encode(), self._token)
+        if to_read and self._read_token is not None:
+            is_right |= secrets.compare_digest(token.encode(), self._read_token)
+        if is_right:
             return
         if self._waiting >= _MAX_WAITING:
             raise TooManyFailuresError(int(_MAX_DELAY_S))

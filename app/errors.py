@@ -12,6 +12,7 @@ MennyError (training.errors)
     ├── NotFoundError           there is no such job or version
     ├── ConflictError           what was asked for doesn't go with how things are
     │   └── JobRunningError     another job is running
+    ├── PrimaryError            the service that is followed doesn't answer as it should
     ├── ServiceManagerError     launchd or systemd can't do what was asked
     ├── UnauthorizedError       the admin token is missing or wrong
     └── TooManyFailuresError    too many wrong tokens at once
@@ -53,6 +54,10 @@ class JobRunningError(ConflictError):
             f"with DELETE /train/{job_id}"
         )
         self.job_id = job_id
+
+
+class PrimaryError(ServiceError):
+    """The service that is followed doesn't answer, or not as it should."""
 
 
 class ServiceManagerError(ServiceError):

@@ -20,6 +20,7 @@ from app.inference.tables import Tables
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
 from app.metrics import ServiceMetrics
+from app.replica.follower import Follower
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,11 @@ def lifespan_of(
             app.state.responder = Responder(
                 engine, batcher, metrics, timeout_s=settings.request_timeout_s
             )
-            retraining = Retraining(settings, engine, JobMetrics(metrics.registry))
+            retraining: Retraining | Follower = (
+                Follower(settings, engine)
+                if settings.follow
+                else Retraining(settings, engine, JobMetrics(metrics.registry))
+            )
             app.state.retraining = retraining
             await asyncio.to_thread(retraining.start)
             loading = asyncio.create_task(asyncio.to_thread(retraining.reload))
@@ -118,10 +123,11 @@ async def _watch(engine: Engine, lifecycle: Lifecycle, limit_s: float) -> None:
 
 def _admin_guard(settings: Settings) -> AdminGuard | StateUnavailableError:
     """The guard of the admin routes, or the reason why nobody can pass it."""
-    if settings.admin_token is not None:
-        return AdminGuard(settings.admin_token.get_secret_value())
+    read_token = settings.read_token.get_secret_value() if settings.read_token else None
     try:
-        return AdminGuard(read_or_create_token(settings.state_dir))
+        if settings.admin_token is not None:
+            return AdminGuard(settings.admin_token.get_secret_value(), read_token)
+        return AdminGuard(read_or_create_token(settings.state_dir), read_token)
     except StateUnavailableError as error:
         logger.error("nobody is let in to /train and /models: %s", error)
         return error

@@ -18,6 +18,7 @@ from app.metrics import ServiceMetrics
 from app.routes import (
     docs,
     explain,
+    following,
     health,
     inference_protocol,
     models,
@@ -57,7 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.lifecycle = lifecycle
     app.state.redact = redactor(settings)
     for module in (
-        *(transform, explain, inference_protocol, train, models),
+        *(transform, explain, inference_protocol, train, following, models),
         *(health, metrics_route, rule, docs, playground),
     ):
         app.include_router(module.router)

@@ -10,12 +10,13 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.addresses import split_names, split_origins
+from app.addresses import check_primary, split_names, split_origins
 from app.admin_token import check_token
 from app.state import default_state_dir
 from training.weights import SHIPPED_WEIGHTS
@@ -145,6 +146,22 @@ class Settings(BaseSettings):
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
 
+    # --- many machines --------------------------------------------------------------------------
+
+    read_token: SecretStr | None = Field(
+        None,
+        description="what lets replicas read the versions of this service, and lets this one read "
+        "those of the service that it follows",
+    )
+    follow_over_plain_http: bool = Field(
+        False, description="let MENNY_FOLLOW be `http://` though it is another machine"
+    )
+    follow: str | None = Field(
+        None,
+        description="the service, such as `https://primary:8000`, whose active version this one "
+        "answers with, without jobs and versions of its own",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _without_retired(cls, values: Any) -> Any:
@@ -152,7 +169,12 @@ class Settings(BaseSettings):
         retired = {f"menny_{field}" for field in _RETIRED}
         return {name: value for name, value in dict(values).items() if name not in retired}
 
-    @field_validator("admin_token")
+    @field_validator("follow")
+    @classmethod
+    def _can_be_followed(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return url and check_primary(url, info.data.get("follow_over_plain_http", False))
+
+    @field_validator("admin_token", "read_token")
     @classmethod
     def _can_be_sent(cls, token: SecretStr | None) -> SecretStr | None:
         return None if token is None else SecretStr(check_token(token.get_secret_value()))

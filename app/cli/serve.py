@@ -35,6 +35,10 @@ def serve(
     weights: Annotated[
         Path | None, typer.Option(help="Serve this .npz file, whichever version is active.")
     ] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(help="Answer with whatever version the service at this URL answers with."),
+    ] = None,
     env_file: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A file with MENNY_NAME=value lines."),
@@ -49,7 +53,9 @@ def serve(
     Example: menny serve --port 8080, then open http://localhost:8080 or see /docs there
     """
     pin_weights = True if weights is not None else None
-    settings = _settings(env_file, host=host, port=port, weights=weights, pin_weights=pin_weights)
+    settings = _settings(
+        env_file, host=host, port=port, weights=weights, pin_weights=pin_weights, follow=follow
+    )
     if fault := listen_error(settings.host, settings.admin_token is not None):
         typer.echo(f"error: {fault}", err=True)
         raise typer.Exit(2)

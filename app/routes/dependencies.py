@@ -16,6 +16,7 @@ from app.jobs.retraining import Retraining
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from app.metrics import ServiceMetrics
+from app.replica.follower import Follower
 
 
 def _of_the_application(name: str) -> Any:
@@ -30,7 +31,7 @@ def _of_the_application(name: str) -> Any:
 EngineDep = Annotated[Engine, _of_the_application("engine")]
 LifecycleDep = Annotated[Lifecycle, _of_the_application("lifecycle")]
 MetricsDep = Annotated[ServiceMetrics, _of_the_application("metrics")]
-RetrainingDep = Annotated[Retraining, _of_the_application("retraining")]
+RetrainingDep = Annotated[Retraining | Follower, _of_the_application("retraining")]
 
 
 async def _versions(retraining: RetrainingDep) -> Versions:
@@ -49,6 +50,11 @@ _bearer = HTTPBearer(
     scheme_name="Admin token",
     description="`menny token` prints it",
 )
+_reader_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="Read token",
+    description="`MENNY_READ_TOKEN`, or the admin token",
+)
 
 
 async def require_admin(
@@ -56,10 +62,24 @@ async def require_admin(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> None:
     """Refuse whoever has not the admin token."""
+    await _guard_of(request).check(credentials.credentials if credentials else None)
+
+
+async def require_reader(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_reader_bearer)],
+) -> None:
+    """Refuse whoever has neither the read token nor the admin token."""
+    token = credentials.credentials if credentials else None
+    await _guard_of(request).check(token, to_read=True)
+
+
+def _guard_of(request: Request) -> AdminGuard:
     guard: AdminGuard | StateUnavailableError = request.app.state.admin
     if isinstance(guard, StateUnavailableError):
         raise StateUnavailableError(str(guard))
-    await guard.check(credentials.credentials if credentials else None)
+    return guard
 
 
 AdminOnly = Depends(require_admin)
+ReadersOnly = Depends(require_reader)

@@ -5,12 +5,61 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.inference.model import Served
+from app.jobs.retraining import Retraining
+from app.replica.follower import Follower, Following
 from app.routes.dependencies import EngineDep, LifecycleDep, RetrainingDep
-from app.routes.schemas import Health, Live
+from app.routes.schemas import ArraysField, DeviceField, Source, SourceReason
 
 router = APIRouter(prefix="/health", tags=["health"])
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    status: Literal["ok", "unavailable", "draining"] = Field(
+        description="`ok` when she can answer; `draining` when the service is about to stop"
+    )
+    reason: str | None = Field(
+        None,
+        description="why she can't answer, and the remedy; with `ok`: why the weights file that "
+        "should have replaced the model did not, or what is wrong with the engine",
+    )
+    engine: Literal["starting", "ok", "failed"] = Field(
+        "starting",
+        description="whether the model can be asked. A table answers without it; temperatures, "
+        "candidates and explanations get 503 while it can't",
+    )
+    answers: Source | None = None
+    answers_reason: SourceReason | None = None
+    model_version: str | None = Field(None, description="the version of the model that answers")
+    rule_accuracy: float | None = Field(
+        None,
+        description="share of letters answered with an allowed one, on 20,000 queries that the "
+        "model was not trained on; null where no model card says",
+    )
+    proven: bool = Field(
+        False,
+        description="whether this very model was checked on every query that exists and keeps the "
+        "rule, by a margin that rounding can't eat up (`menny verify`)",
+    )
+    device: DeviceField = None
+    arrays: ArraysField = None
+    uptime_seconds: float = Field(description="since the service started")
+    note: str | None = Field(
+        None, description="why retraining is unavailable, or why the shipped weights answer"
+    )
+    following: Following | None = Field(None, description="how a replica follows its primary")
+
+
+class Live(BaseModel):
+    """The process is there."""
+
+    status: Literal["alive"] = "alive"
 
 
 @router.get(
@@ -44,6 +93,7 @@ async def health(
         engine=engine.state,
         uptime_seconds=round(time.monotonic() - request.app.state.started, 3),
         note=_redacted(request, retraining.note),
+        following=_following(request, retraining),
     )
     if served is None:
         return found
@@ -76,3 +126,10 @@ async def live() -> Live:
 
 def _redacted(request: Request, text: str | None) -> str | None:
     return text and str(request.app.state.redact(text))
+
+
+def _following(request: Request, retraining: Retraining | Follower) -> Following | None:
+    if not isinstance(retraining, Follower):
+        return None
+    following = retraining.following
+    return following.model_copy(update={"fault": _redacted(request, following.fault)})

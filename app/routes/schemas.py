@@ -322,51 +322,6 @@ class ServedModelCard(BaseModel):
     )
 
 
-class Health(BaseModel):
-    """How the service is."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    status: Literal["ok", "unavailable", "draining"] = Field(
-        description="`ok` when she can answer; `draining` when the service is about to stop"
-    )
-    reason: str | None = Field(
-        None,
-        description="why she can't answer, and the remedy; with `ok`: why the weights file that "
-        "should have replaced the model did not, or what is wrong with the engine",
-    )
-    engine: Literal["starting", "ok", "failed"] = Field(
-        "starting",
-        description="whether the model can be asked. A table answers without it; temperatures, "
-        "candidates and explanations get 503 while it can't",
-    )
-    answers: Source | None = None
-    answers_reason: SourceReason | None = None
-    model_version: str | None = Field(None, description="the version of the model that answers")
-    rule_accuracy: float | None = Field(
-        None,
-        description="share of letters answered with an allowed one, on 20,000 queries that the "
-        "model was not trained on; null where no model card says",
-    )
-    proven: bool = Field(
-        False,
-        description="whether this very model was checked on every query that exists and keeps the "
-        "rule, by a margin that rounding can't eat up (`menny verify`)",
-    )
-    device: DeviceField = None
-    arrays: ArraysField = None
-    uptime_seconds: float = Field(description="since the service started")
-    note: str | None = Field(
-        None, description="why retraining is unavailable, or why the shipped weights answer"
-    )
-
-
-class Live(BaseModel):
-    """The process is there."""
-
-    status: Literal["alive"] = "alive"
-
-
 class JobPage(BaseModel):
     """Some of the jobs."""
 

@@ -9,7 +9,10 @@ from app.service.definition import LOG_NAME, Definition
 from app.service.launchd import CRASH_LOG_NAME
 from app.settings import Settings
 
-_STATE = ("admin_token", ".admin_token.*", "lock", "menny.sqlite3*", "versions", "staging")
+_STATE = (
+    *("admin_token", ".admin_token.*", "lock", "menny.sqlite3*"),
+    *("versions", "staging", "answers", "replica"),
+)
 
 
 def belongings(definition: Definition | None, log_dir: Path | None) -> dict[Path, Sequence[str]]:

@@ -27,6 +27,11 @@ ROUTES = [
     ("POST", "/models/shipped/activate"),
     ("DELETE", "/models/shipped"),
 ]
+FILES = [
+    ("GET", "/models/active"),
+    *[("GET", f"/models/shipped/{part}") for part in ("weights", "card", "answers")],
+]
+"""What the read token opens, too."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def guarded() -> Iterator[InProcess]:
 
 def test_every_admin_route_is_in_the_list_here(guarded: InProcess) -> None:
     paths = guarded.client.get("/openapi.json").json()["paths"]
-    listed = {(method, re.sub("/1|/shipped", "/{}", path)) for method, path in ROUTES}
+    listed = {(method, re.sub("/1|/shipped", "/{}", path)) for method, path in ROUTES + FILES}
     found = {
         (method.upper(), re.sub(r"\{\w+\}", "{}", path))
         for path, methods in paths.items()
@@ -47,16 +52,17 @@ def test_every_admin_route_is_in_the_list_here(guarded: InProcess) -> None:
     assert found == listed
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), ROUTES + FILES)
 def test_every_admin_route_needs_the_token(guarded: InProcess, method: str, path: str) -> None:
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Cookie": f"token={TOKEN}"}):
         response = guarded.client.request(method, path, headers=headers, params={"token": TOKEN})
         assert response.status_code == 401
         assert response.headers["www-authenticate"].startswith("Bearer")
-        assert "`menny token` prints" in response.json()["detail"]
+        needed = "MENNY_READ_TOKEN" if (method, path) in FILES else "`menny token` prints"
+        assert needed in response.json()["detail"]
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), ROUTES + FILES)
 def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action(
     guarded: InProcess, method: str, path: str
 ) -> None:
@@ -80,13 +86,14 @@ def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action(
     assert guarded.client.get("/train", headers=ADMIN).json()["jobs"] == []
 
 
-def test_openapi_shows_the_token(guarded: InProcess) -> None:
+def test_openapi_shows_the_tokens(guarded: InProcess) -> None:
     document = guarded.client.get("/openapi.json").json()
-    (name, scheme), *rest = document["components"]["securitySchemes"].items()
-    assert not rest
-    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
-    for method, path in ROUTES[:2]:
-        assert document["paths"][path][method.lower()]["security"] == [{name: []}]
+    schemes = document["components"]["securitySchemes"]
+    assert set(schemes) == {"Admin token", "Read token"}
+    for scheme in schemes.values():
+        assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, name in (("/train", "Admin token"), ("/models/active", "Read token")):
+        assert document["paths"][path]["get"]["security"] == [{name: []}]
 
 
 def test_wrong_tokens_are_slowed_down_and_the_right_one_is_not(

@@ -1,0 +1,1 @@
+"""A replica: it answers with the version that another service, its primary, answers with."""
