@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE
 STEPS = ["vocabulary", "dataset", "model", "batching", "loss", "trainer", "evaluation"]
 
 
-@pytest.mark.parametrize("document", ["seven-steps.md"])
+@pytest.mark.parametrize("document", ["seven-steps.md", "answer-table.md"])
 def test_every_snippet_prints_what_the_page_says(document: str) -> None:
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     blocks = BLOCK.findall(text)
