@@ -1,7 +1,10 @@
 """The answer table: ranks, codes, what is refused, and what each of two checks shows."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +171,29 @@ def test_the_shipped_table_is_the_shipped_models_and_keeps_the_rule() -> None:
     assert "4,187,105 codes" in check_table_of(SHIPPED_WEIGHTS, weights)
     assert "at most 0.003 of all queries differ" in ask_again(SHIPPED_WEIGHTS, weights, 1_000)
     assert load_table(path, weights.sha256).answer("MeM") == "aIa"
+
+
+AS_ANYONE = """
+import sys
+sys.modules["mlx"] = None  # as if it were not installed
+sys.argv = ["menny", "verify", "--table"]
+from app.cli import main
+main()
+"""
+
+
+def test_every_answer_that_a_table_can_give_keeps_the_rule_and_anyone_can_check_that_in_a_second(
+    random_table: AnswerTable,
+) -> None:
+    """Whatever its codes are: query by query here, and all of them by a command without MLX."""
+    every = ["".join(text) for n in (1, 2) for text in product(ALPHABET, repeat=n)]
+    queries = every + decode_batch(random_queries(20_000, np.random.default_rng(4)))
+    for query, response in zip(queries, random_table.answers(queries), strict=True):
+        for letter, answer in zip(query, response, strict=True):
+            assert answer in ("AEIOU" if letter.islower() else "aeiou"), (query, response)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ANYONE], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert "answer all 387,659,012 queries with allowed letters" in words
