@@ -19,7 +19,14 @@ from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.model import build_model
 from training.proof.check import SAFETY, Findings, Proof, check, merge
-from training.proof.queries import NUM_QUERIES, Plan, Workload, count_anagrams, multisets
+from training.proof.queries import (
+    BATCH_SIZE,
+    NUM_QUERIES,
+    Plan,
+    Workload,
+    count_anagrams,
+    multisets,
+)
 from training.proof.run import prove
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
@@ -180,37 +187,45 @@ def test_the_mean_excess_counts_each_letter_of_each_query_once(forward: Forward)
 
 
 def test_findings_merge_in_any_order(forward: Forward) -> None:
-    work = Plan(sample=9_000, seed=3).workload()
+    work = Plan(sample=4_500, seed=3).workload()
     parts = [check(forward, work.chunk(index)) for index in range(work.num_chunks)]
+    assert len(parts) == 2
     assert merge(parts) == merge(reversed(parts))
-    assert merge(parts).queries == 9_000
+    assert merge(parts).queries == 4_500
 
 
 # --- carrying it out ----------------------------------------------------------------------------
 
 
-THREE_CHUNKS = Plan(sample=9_000)
+THREE_CHUNKS = Plan(sample=1_100)
 
 
-@pytest.fixture(scope="module")
-def alone(shipped: Weights) -> dict[str, object]:
-    """What one process finds of the shipped weights, on three chunks of queries."""
-    return prove(shipped, THREE_CHUNKS).proof.model_dump(
-        mode="json", exclude={"seconds", "created"}
-    )
+@pytest.fixture
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one batch, as long as one process does them all."""
+    monkeypatch.setattr("training.proof.queries.CHUNK_SIZE", BATCH_SIZE)
 
 
-def test_the_shipped_weights_keep_the_rule_up_to_three_letters(shipped: Weights) -> None:
-    proof = prove(shipped, Plan(max_length=3)).proof
-    assert proof.queries == 52 + 52**2 + 52**3
+def found_by(weights: Weights, plan: Plan, **options: int) -> dict[str, object]:
+    return findings_of(prove(weights, plan, **options).proof)
+
+
+def findings_of(proof: Proof) -> dict[str, object]:
+    return proof.model_dump(mode="json", exclude={"seconds", "created"})
+
+
+def test_the_shipped_weights_keep_the_rule_up_to_two_letters(shipped: Weights) -> None:
+    proof = prove(shipped, Plan(max_length=2)).proof
+    assert proof.queries == 52 + 52**2
     assert proof.violations == 0
     assert proof.smallest_margin >= 1
     assert not proof.holds  # not all queries that exist
 
 
-def test_two_processes_find_the_same(alone: dict[str, object], shipped: Weights) -> None:
-    proof = prove(shipped, THREE_CHUNKS, processes=2).proof
-    assert proof.model_dump(mode="json", exclude={"seconds", "created"}) == alone
+def test_two_processes_find_the_same(shipped: Weights) -> None:
+    plan = Plan(sample=4_200)
+    assert plan.workload().num_chunks == 2
+    assert found_by(shipped, plan, processes=2) == found_by(shipped, plan)
 
 
 def stop_after(num_chunks: int, weights: Weights, plan: Plan, cache: Path) -> None:
@@ -232,16 +247,16 @@ def progress_of(weights: Weights, plan: Plan, cache: Path) -> tuple[Proof, list[
     return outcome.proof, seen
 
 
-def test_a_stopped_proof_goes_on_from_there(
-    alone: dict[str, object], shipped: Weights, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("_small_chunks")
+def test_a_stopped_proof_goes_on_from_there(shipped: Weights, tmp_path: Path) -> None:
     stop_after(2, shipped, THREE_CHUNKS, tmp_path)
     proof, seen = progress_of(shipped, THREE_CHUNKS, tmp_path)
     assert seen == [2, 3]
     assert list(tmp_path.iterdir()) == []  # nothing is left
-    assert proof.model_dump(mode="json", exclude={"seconds", "created"}) == alone
+    assert findings_of(proof) == found_by(shipped, THREE_CHUNKS)
 
 
+@pytest.mark.usefixtures("_small_chunks")
 def test_a_line_that_a_crash_cut_off_is_done_again(shipped: Weights, tmp_path: Path) -> None:
     stop_after(2, shipped, THREE_CHUNKS, tmp_path)
     (state,) = tmp_path.glob("*/chunks.jsonl")
@@ -250,6 +265,7 @@ def test_a_line_that_a_crash_cut_off_is_done_again(shipped: Weights, tmp_path: P
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("_small_chunks")
 def test_the_state_of_other_weights_or_queries_is_not_used(
     shipped: Weights, tmp_path: Path
 ) -> None:
@@ -261,16 +277,16 @@ def test_the_state_of_other_weights_or_queries_is_not_used(
 
 @pytest.fixture
 def verifying(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """`menny verify` in two worker processes, with some chunks done."""
+    """`menny verify` in two worker processes, with a chunk done."""
     command = [sys.executable, "-m", "app.cli", "verify", "--processes", "2"]
     with subprocess.Popen(
-        [*command, "--sample", "200000", "--cache", tmp_path],
+        [*command, "--sample", "50000", "--cache", tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
-            wait_until(lambda: len(kept_chunks(tmp_path)) >= 2)
+            wait_until(lambda: kept_chunks(tmp_path))
             yield process
         finally:
             process.kill()
@@ -283,7 +299,7 @@ def test_ctrl_c_keeps_what_was_done(verifying: "subprocess.Popen[str]", tmp_path
     assert verifying.returncode == 1
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
-    assert len(kept_chunks(tmp_path)) >= 2
+    assert kept_chunks(tmp_path)
 
 
 @pytest.mark.timeout(300)
@@ -305,13 +321,14 @@ def is_running(pid: int) -> bool:
     return status.stdout.strip()[:1] not in {"", "Z"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_path: Path) -> None:
     def kill_one(_: object) -> None:
         for child in multiprocessing.active_children()[:1]:
             child.kill()
 
     with pytest.raises(ProofError, match="worker process died"):
-        prove(shipped, Plan(sample=100_000), processes=2, cache=tmp_path, on_progress=kill_one)
+        prove(shipped, Plan(sample=40_000), processes=2, cache=tmp_path, on_progress=kill_one)
     assert multiprocessing.active_children() == []
 
 
@@ -320,7 +337,7 @@ def kept_chunks(cache: Path) -> set[int]:
     return {json.loads(line)["chunk"] for line in lines if line.endswith("}")}
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], object]) -> None:
     """Wait, three minutes at most: these are three processes that start."""
     deadline = time.monotonic() + 180
     while not happened():

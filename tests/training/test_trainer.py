@@ -41,7 +41,7 @@ def test_each_epoch_is_reported_with_what_validation_says() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    history = train(changed(TINY, num_samples=400, num_epochs=8, batch_size=32)).history
+    history = train(changed(TINY, num_samples=200, num_epochs=6, batch_size=16)).history
     assert history[-1].loss < 0.8 * history[0].loss
 
 
@@ -86,7 +86,7 @@ def test_further_labels_are_drawn_by_the_rule_so_not_for_a_dataset_of_ones_own()
 
 
 def test_more_labels_per_query_teach_the_distribution_better() -> None:
-    config = changed(TINY, num_samples=1280, num_epochs=6, batch_size=64, resample=False)
+    config = changed(TINY, num_samples=320, num_epochs=6, batch_size=32, resample=False)
     one, many = (
         train(changed(config, labels_per_query=number)).fresh.excess_nll for number in (1, 16)
     )
