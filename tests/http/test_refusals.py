@@ -9,7 +9,7 @@ import pytest
 
 from app.http.json import loads
 from tests.http.wire import Wire
-from tests.raw_http import exchange
+from tests.raw_http import Connection, exchange
 
 
 def problem_of(wire: Wire, request: bytes) -> tuple[int, dict[str, object], dict[str, str]]:
@@ -82,3 +82,48 @@ def test_no_body_holds_the_event_loop_for_long(body: bytes) -> None:
     with suppress(ValueError):
         loads(body)
     assert time.thread_time() - began < 0.1
+
+
+SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LENGTH = f"Content-Length: {len(SMUGGLED)}"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head("Content-Length: 6", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked", "Content-Length: 6") + b"0\r\n\r\n" + SMUGGLED,
+        head("Content-Length: 0", LENGTH) + SMUGGLED,
+        head(LENGTH, LENGTH) + SMUGGLED,
+        head(f"Content-Length: 0, {len(SMUGGLED)}") + SMUGGLED,
+        head(f"Content-Length: +{len(SMUGGLED)}") + SMUGGLED,
+        head(f"Content-Length : {len(SMUGGLED)}") + SMUGGLED,
+        head("Content-Length: 0x10") + SMUGGLED,
+        head("X-Folded: one", f" {LENGTH}") + SMUGGLED,
+        head("Transfer-Encoding: xchunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding : chunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding:\x0bchunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked") + b"0x0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked") + b"1\r\n{0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked") + b"-1\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked") + b"1\n{\n0\n\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked") + b"1;a\nb\r\n{\r\n0\r\n\r\n" + SMUGGLED,
+        head("X-Bare: a\nTransfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("X-Bare: a\rTransfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("X-Nul: a\0b", LENGTH) + SMUGGLED,
+        head(LENGTH).replace(b"\r\n", b"\n") + SMUGGLED,
+    ],
+    ids=lambda request: repr(request.split(b"close")[-1][:60]),
+)
+def test_a_request_that_two_readers_could_end_at_two_places_is_refused(
+    wire: Wire, request_bytes: bytes
+) -> None:
+    answers = raw_answers(wire, request_bytes)
+    assert re.match(rb"HTTP/1\.1 (400|501) ", answers), answers
+    assert len(re.findall(rb"HTTP/1\.1 \d", answers)) == 1  # and what came after it is no request
+
+
+def raw_answers(wire: Wire, request_bytes: bytes) -> bytes:
+    with Connection(wire) as connection:
+        connection.send(request_bytes)
+        return connection.read_to_the_end()

@@ -126,17 +126,20 @@ class _Recorder(logging.Handler):
 
 
 @contextmanager
-def serving(**settings: object) -> Iterator[Wire]:
+def serving(address: str = "127.0.0.1", **settings: object) -> Iterator[Wire]:
     """The wire with these settings, until the block ends."""
     chosen = Settings(**{"shutdown_timeout_s": 1} | settings)
     app = stubbed_app(chosen)
     server = build_server(app, chosen, app.state.lifecycle, lifespan="off")
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, 0), family=family, backlog=2048)
     recorder = _Recorder()
     logging.getLogger().addHandler(recorder)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    wire = Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", app, server, recorder.records)
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    wire = Wire(url, app, server, recorder.records)
     try:
         wire.wait_until(lambda: server.started)
         yield wire
