@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         description="nats a letter by which its excess_nll may be above the active version's",
     )
     training_timeout_s: float = Field(3600, gt=0, description="seconds that one job may take")
+    prove: Literal["auto", "never"] = Field(
+        "auto",
+        description="whether a version that serves without a proof is asked every query that "
+        "exists, in the background: `auto` or `never`",
+    )
 
     # --- many machines --------------------------------------------------------------------------
 

@@ -62,10 +62,10 @@ class InProcess:
 def in_process(**settings: Any) -> Iterator[InProcess]:
     """`create_app(Settings(**settings))` within its lifespan, on an event loop in a thread.
 
-    The state directory is a fresh one unless `state_dir` is given.
+    The state directory is a fresh one unless `state_dir` is given; nothing is proven by itself.
     """
     with tempfile.TemporaryDirectory(prefix="menny-state-") as own_state:
-        app = create_app(Settings(**{"state_dir": own_state} | settings))
+        app = create_app(Settings(**{"state_dir": own_state, "prove": "never"} | settings))
         with (
             start_blocking_portal() as portal,
             portal.wrap_async_context_manager(app.router.lifespan_context(app)),

@@ -79,7 +79,8 @@ def running_service(
 ) -> Iterator[Service]:
     """Run `menny serve --port 0 ARGUMENTS` with more environment variables; kill it at the end.
 
-    Its state directory is a fresh one unless MENNY_STATE_DIR is given; `before_exec` is called in
+    Its state directory is a fresh one unless MENNY_STATE_DIR is given, nothing is proven unless
+    MENNY_PROVE is; `before_exec` is called in
     the new process first, to set limits.
     """
     with (
@@ -87,7 +88,7 @@ def running_service(
         subprocess.Popen(
             [sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0", *arguments],
             env=clean_environment()
-            | {"MENNY_STATE_DIR": own_state}
+            | {"MENNY_STATE_DIR": own_state, "MENNY_PROVE": "never"}
             | {name: str(value) for name, value in environment.items()},
             stderr=subprocess.PIPE,
             text=True,

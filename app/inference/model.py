@@ -140,11 +140,6 @@ class Served:
     model: ServedModel | None = None
     """`None` while it is being built, and if it can't be."""
 
-    @property
-    def is_proven(self) -> bool:
-        """Whether the card has a valid proof of this very version."""
-        return self.card is not None and self.card.proves(self.version)
-
 
 def _choose_forward(weights: Weights, probes: Letters, device: Device) -> tuple[Forward, Backend]:
     """The fastest fused graph that agrees with the plain model on the probes, else that model.

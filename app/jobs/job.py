@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from app.jobs.parts import Part
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.evaluation import Metrics
+from training.proof.check import Proof
 from training.weights import ModelCard
 
 MAX_QUERIES = 2_000_000
@@ -162,6 +163,15 @@ class Job(BaseModel):
     gate: GateReport | None = Field(None, description="how that version was judged")
 
 
+class Proving(BaseModel):
+    """A proof that is on its way, or could not be finished."""
+
+    model_config = ConfigDict(frozen=True)
+
+    progress: float = Field(description="share of the queries that were asked, 0 to 1")
+    fault: str | None = Field(None, description="why there is no verdict, if it has ended")
+
+
 class Version(BaseModel):
     """A model that the service has."""
 
@@ -173,14 +183,22 @@ class Version(BaseModel):
     created: datetime | None
     job: int | None = Field(None, description="the job that made it")
     card: ModelCard | None = Field(None, description="null for a file without a model card")
+    proof: Proof | None = Field(
+        None,
+        description="what asking every query that exists has shown, by `menny verify` or in the "
+        "background, where the first violation ends it; null without a verdict",
+    )
+    proving: Proving | None = Field(
+        None, description="while it is being proven, and if it can't be"
+    )
 
     @computed_field(  # type: ignore[prop-decorator]
         description="whether these weights were asked every query that exists, and keep the rule"
     )
     @property
     def proven(self) -> bool:
-        """As `ModelCard.proves` has it, here as everywhere."""
-        return self.card is not None and self.card.proves(self.version)
+        """Whether the verdict is that they do."""
+        return self.proof is not None and self.proof.holds
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Runs the jobs that are queued, one at a time: each from the queue, over the gate, to its end.
 
+While there is none, it has versions proven.
+
 Jobs are rows: whoever starts or cancels one, in this process or another, writes it down, and the
 thread here looks for that some times a second. It never touches MLX: child processes do, and the
 engine.
@@ -15,12 +17,13 @@ from app.errors import ConflictError, StateUnavailableError, UnreadableRowError
 from app.jobs.job import GateReport, Job, JobState, Promote
 from app.jobs.metrics import JobMetrics
 from app.jobs.promotion import GateRules, judge, measurements
+from app.jobs.proving import Prover
 from app.jobs.runner import ChildError, Children
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from training.child.protocol import PhaseEvent, SavedEvent
 from training.epoch import Epoch
-from training.errors import MennyError, WeightsError
+from training.errors import MennyError, ProofStoppedError, WeightsError
 from training.weights import Weights, load_weights
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class JobManager:
         self,
         store: Store,
         versions: Versions,
+        prover: Prover,
         children: Children,
         rules: GateRules,
         staging: Path,
@@ -50,6 +54,7 @@ class JobManager:
     ) -> None:
         self._store = store
         self._versions = versions
+        self._prover = prover
         self._children = children
         self._rules = rules
         self._staging = staging
@@ -82,7 +87,9 @@ class JobManager:
                 job_id = self._store.find_queued_job()
                 if job_id is not None:
                     self._conduct(job_id)
-            except ConflictError:  # it was cancelled just now
+                else:
+                    self._prover.work(self._make_way)
+            except (ConflictError, ProofStoppedError):  # it was cancelled just now, or makes way
                 pass
             except StateUnavailableError as error:
                 if str(error) != complaint:  # once, and not each time until it is put right
@@ -92,6 +99,11 @@ class JobManager:
             self._store.interrupt_jobs(INTERRUPTED)
         except StateUnavailableError as error:
             logger.error("jobs can't be called interrupted: %s", error)
+
+    def _make_way(self) -> None:
+        """Raises `ProofStoppedError` if a job is to start, or the service stops."""
+        if self._stopping.is_set() or self._store.find_queued_job() is not None:
+            raise ProofStoppedError("it makes way")
 
     def _conduct(self, job_id: int) -> None:
         """Run a queued job to its end; raises `ConflictError` if it is not queued any more."""

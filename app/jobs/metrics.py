@@ -29,6 +29,18 @@ class JobMetrics:
             registry=registry,
         )
 
+        self.proofs = Counter(
+            "menny_proofs_total",
+            "Proofs in the background that have ended, by how: proven, refuted or failed",
+            ["verdict"],
+            registry=registry,
+        )
+        self.proof_progress = Gauge(
+            "menny_proof_progress",
+            "Share of all queries that the latest proof has asked, 0 to 1",
+            registry=registry,
+        )
+
     def begin(self) -> None:
         """A new job is the latest one."""
         self.progress.set(0)

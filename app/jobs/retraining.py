@@ -5,7 +5,7 @@ jobs and versions are unavailable then, with the reason.
 """
 
 import logging
-import shutil
+from contextlib import suppress
 
 from app.errors import StateUnavailableError
 from app.jobs.database import Database
@@ -13,11 +13,15 @@ from app.jobs.lock import StateLock
 from app.jobs.manager import JobManager
 from app.jobs.metrics import JobMetrics
 from app.jobs.promotion import GateRules
+from app.jobs.proving import Prover
 from app.jobs.runner import Children
 from app.jobs.serving import ModelEngine, Serving
 from app.jobs.store import Store
+from app.jobs.verdicts import Verdicts, proof_on
 from app.jobs.versions import Versions
 from app.settings import Settings
+from training.proof.check import Proof
+from training.weights import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Retraining:
         )
         self._lock: StateLock | None = None
         self._database: Database | None = None
+        self._prover: Prover | None = None
         self._opened: tuple[Store, Versions] | None = None
         self._manager: JobManager | None = None
         self._notes: list[str] = []
@@ -59,6 +64,12 @@ class Retraining:
         """What the person in charge should know, if there is anything."""
         notes = [*self._notes, self._serving.note, self._lock and self._lock.fault]
         return "; ".join(note for note in notes if note) or None
+
+    def proof_of(self, version: str, card: ModelCard | None) -> Proof | None:
+        """What asking a version every query there is has shown; `None` without a verdict."""
+        if self._prover is None:
+            return proof_on(card, version)
+        return self._prover.proof_of(version, card)
 
     @property
     def store(self) -> Store:
@@ -108,13 +119,24 @@ class Retraining:
         versions_folder, staging = folder / "versions", folder / "staging"
         versions_folder.mkdir(parents=True, exist_ok=True)
         self._lock = StateLock(folder)
-        shutil.rmtree(staging, ignore_errors=True)
         self._database = Database(folder / DATABASE)
         store = Store(self._database)
-        versions = Versions(store, self._serving, versions_folder, settings.keep_versions)
+        self._prover = prover = Prover(
+            Verdicts(self._database),
+            self._serving,
+            self._children,
+            staging,
+            folder / "answers",
+            self._metrics,
+            is_automatic=settings.prove == "auto",
+            wants_table=settings.answers == "auto",
+        )
+        versions = Versions(store, self._serving, prover, versions_folder, settings.keep_versions)
         for job_id in store.interrupt_jobs(_INTERRUPTED):
             logger.warning("job %d was interrupted: %s", job_id, _INTERRUPTED)
         taken_in = versions.take_in()
+        with suppress(OSError):
+            prover.tidy({version.version for version in versions.list_all()})
         if taken_in and self._database.is_new:
             self._notes.append(
                 f"the database was lost, and is a new one; versions {', '.join(taken_in)} are "
@@ -127,6 +149,7 @@ class Retraining:
         self._manager = JobManager(
             store,
             versions,
+            prover,
             self._children,
             rules,
             staging,

@@ -17,7 +17,14 @@ from typing import IO, Self
 
 from app.errors import ServiceError
 from app.jobs.job import Job
-from training.child.protocol import Event, MeasuringTask, TrainingTask, parse_event
+from training.child.protocol import (
+    AnyTask,
+    Event,
+    MeasuringTask,
+    ProvingTask,
+    TrainingTask,
+    parse_event,
+)
 from training.config import Device, TrainingConfig
 from training.errors import TrainingError
 
@@ -40,7 +47,7 @@ class Child:
     where the service was started: paths in its task are absolute.
     """
 
-    def __init__(self, name: str, task: TrainingTask | MeasuringTask) -> None:
+    def __init__(self, name: str, task: AnyTask) -> None:
         self.task = task
         self._name = name
         self._last_words = b""
@@ -159,6 +166,11 @@ class Children:
             device=self._device,
         )
         return Child("the measuring process", task)
+
+    def prove(self, weights: Path, cache: Path, out: Path) -> Child:
+        """Ask a file every query there is; `cache` keeps what is done, `out` gets the table."""
+        task = ProvingTask(weights=weights.absolute(), cache=cache.absolute(), out=out.absolute())
+        return Child("the proving process", task)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """In SQLite's `user_version`; 0 is a new database."""
 
 metadata = sa.MetaData()
@@ -54,6 +54,13 @@ active = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
 )
 
+verdicts = sa.Table(
+    "verdicts",  # they stay when the version itself is deleted: the same weights may come again
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),  # of the weights
+    sa.Column("proof", sa.JSON, nullable=False),
+)
+
 _MIGRATIONS = {
     1: (
         "ALTER TABLE jobs ADD COLUMN cancelling BOOLEAN NOT NULL DEFAULT 0",
@@ -68,6 +75,7 @@ _MIGRATIONS = {
         "ALTER TABLE active ADD COLUMN announced TEXT",
         "ALTER TABLE active ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
     ),
+    3: ("CREATE TABLE verdicts (sha256 TEXT NOT NULL PRIMARY KEY, proof JSON NOT NULL)",),
 }
 """What makes a database of a schema one of the next."""
 

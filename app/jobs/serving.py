@@ -117,6 +117,12 @@ class Serving:
                 self._engine.install(served)
                 self._note_switch(weights, key)
 
+    def has_table(self) -> bool:
+        """Whether there is a good table of what answers; raises as `look_up_again`."""
+        with self.change:
+            found = self._engine.look_up(self.load(self.key), self.path(self.key))
+            return found.table is not None
+
     def look_up_again(self) -> None:
         """Take up the answer table of what answers: it may have been made, mended or removed.
 

@@ -12,6 +12,7 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from app.errors import (
     ConflictError,
@@ -21,6 +22,7 @@ from app.errors import (
 )
 from app.jobs.job import ActiveVersion, Version
 from app.jobs.parts import Part, part_path, read_part
+from app.jobs.proving import Prover
 from app.jobs.serving import Serving, read_card
 from app.jobs.store import Store
 from training.errors import WeightsError
@@ -47,8 +49,11 @@ _UNFINISHED_FILE = re.compile(r"\.[0-9a-f]{12}\.(npz|json)\.\w+")
 class Versions:
     """Lists, activates, keeps, deletes and prunes versions."""
 
-    def __init__(self, store: Store, serving: Serving, folder: Path, keep: int) -> None:
+    def __init__(
+        self, store: Store, serving: Serving, prover: Prover, folder: Path, keep: int
+    ) -> None:
         self._store = store
+        self._prover = prover
         self._serving = serving
         self._folder = folder
         self._keep = keep
@@ -59,27 +64,31 @@ class Versions:
             key, answers = self._serving.key, self._serving.version is not None
             shipped = self._serving.look_at_shipped()
             versions = [
-                Version(
-                    version=row.version,
+                self._describe(
+                    row.version,
+                    read_card(self._serving.path(row.version)),
                     active=row.version == key,
                     shipped=False,
                     created=row.created,
                     job=row.job,
-                    card=read_card(self._serving.path(row.version)),
                 )
                 for row in self._store.list_versions()
             ]
         if shipped is not None:
             versions.append(
-                Version(
-                    version=shipped.version,
+                self._describe(
+                    shipped.version,
+                    shipped.card,
                     active=answers and key is None,
                     shipped=True,
                     created=shipped.card and shipped.card.created,
-                    card=shipped.card,
                 )
             )
         return versions
+
+    def _describe(self, version: str, card: ModelCard | None, **facts: Any) -> Version:
+        proof, proving = self._prover.proof_of(version, card), self._prover.state_of(version)
+        return Version(version=version, card=card, proof=proof, proving=proving, **facts)
 
     def get(self, name: str) -> Version:
         """Raises `NotFoundError`."""
@@ -87,6 +96,15 @@ class Versions:
             if name == version.version or (name == SHIPPED and version.shipped):
                 return version
         raise NotFoundError(f"there is no version {name}; GET /models lists those there are")
+
+    def prove(self, name: str) -> Version:
+        """Have it proven in the background, whether or not it was.
+
+        Raises `NotFoundError`, or `ConflictError` while a version is being proven.
+        """
+        version = self.get(name)
+        self._prover.request(version.version, None if version.shipped else version.version)
+        return self.get(name)
 
     def activate(self, name: str) -> Version:
         """Serve it from now on, and after a restart.
@@ -265,5 +283,6 @@ class Versions:
         try:
             path.unlink(missing_ok=True)
             card_path(path).unlink(missing_ok=True)
+            self._prover.delete_tables(version)
         except OSError as error:
             raise StateUnavailableError(f"can't delete {path}: {error.strerror}") from error

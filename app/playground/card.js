@@ -30,16 +30,21 @@ export function startCard() {
   };
 }
 
-function facts({ model_version: version, device, proven, card }) {
+function facts({ model_version: version, device, proven, card, proof: found, counter_example: example }) {
   const head = h("p", { class: "version" }, "Version ", h("code", { text: version }), ` on ${device}`);
   if (!card) {
     return [head, h("p", { class: "note", text: "Its weights came without a model card: nothing is known of how good it is." })];
   }
   return [
     head,
-    proven ? proof(card.proof) : h("p", { class: "note", text: "Measured on a sample; not proven on every query (`menny verify` does that)." }),
+    proven ? proof(found) : h("p", { class: "note", text: unproven(example) }),
     h("dl", { class: "facts" }, ...metrics(card.metrics).flatMap(fact), ...fact(origin(card))),
   ];
+}
+
+function unproven(example) {
+  if (example) return `Not every query is answered by the rule: ${example.query} gets ${example.response}.`;
+  return "Measured on a sample; not proven on every query (`menny verify` does that).";
 }
 
 function proof({ queries, smallest_margin: margin }) {

@@ -18,10 +18,13 @@ from app.errors import ConflictError, PrimaryError, StateUnavailableError
 from app.jobs.job import ActiveVersion
 from app.jobs.lock import StateLock
 from app.jobs.serving import ModelEngine, Serving
+from app.jobs.verdicts import proof_on
 from app.replica.files import Followed, ReplicaFiles
 from app.replica.primary import Primary
 from app.settings import Settings
 from training.errors import MennyError
+from training.proof.check import Proof
+from training.weights import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,10 @@ class Follower:
             f"since {self._since.isoformat(timespec='seconds')} the primary is not followed: "
             f"{self._fault}; version {self._active.version} goes on answering"
         )
+
+    def proof_of(self, version: str, card: ModelCard | None) -> Proof | None:
+        """What the card of a version says of it: its own word is all that a replica has."""
+        return proof_on(card, version)
 
     @property
     def store(self) -> NoReturn:

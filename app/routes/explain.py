@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from app.errors import ModelUnavailableError
 from app.http.api import problem_responses
 from app.http.bodies import StrictRoute
-from app.routes.dependencies import EngineDep
+from app.routes.dependencies import EngineDep, RetrainingDep
 from app.routes.health import facts_of
 from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
 from app.routes.transform import PROBLEMS, disconnect_of, responder_of
@@ -31,9 +31,10 @@ async def explain(body: ExplainRequest, request: Request) -> ExplainResponse:
     summary="Her model card",
     responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def card(engine: EngineDep, request: Request) -> ServedModelCard:
+async def card(engine: EngineDep, retraining: RetrainingDep, request: Request) -> ServedModelCard:
     """Where the model that answers comes from, what was measured of it and what is proven."""
     served = engine.served
     if served is None:
         raise ModelUnavailableError(f"there is no model to answer: {engine.fault}")
-    return ServedModelCard(card=served.card, **facts_of(served, request))
+    proof = retraining.proof_of(served.version, served.card)
+    return ServedModelCard(card=served.card, proof=proof, **facts_of(served, request, retraining))

@@ -11,7 +11,7 @@ from app.inference.model import Served
 from app.jobs.retraining import Retraining
 from app.replica.follower import Follower, Following
 from app.routes.dependencies import EngineDep, LifecycleDep, RetrainingDep
-from app.routes.schemas import ArraysField, DeviceField, Source, SourceReason
+from app.routes.schemas import ArraysField, CounterExampleField, DeviceField, Source, SourceReason
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -45,8 +45,9 @@ class Health(BaseModel):
     proven: bool = Field(
         False,
         description="whether this very model was checked on every query that exists and keeps the "
-        "rule, by a margin that rounding can't eat up (`menny verify`)",
+        "rule, by a margin that rounding can't eat up: by `menny verify`, or in the background",
     )
+    counter_example: CounterExampleField = None
     device: DeviceField = None
     arrays: ArraysField = None
     uptime_seconds: float = Field(description="since the service started")
@@ -100,21 +101,23 @@ async def health(
     return found.model_copy(
         update={
             "rule_accuracy": served.card and served.card.metrics.rule_accuracy,
-            **facts_of(served, request),
+            **facts_of(served, request, retraining),
         }
     )
 
 
-def facts_of(served: Served, request: Request) -> dict[str, Any]:
+def facts_of(served: Served, request: Request, retraining: Retraining | Follower) -> dict[str, Any]:
     """What `/health` and `/card` both say of what answers."""
     backend = served.model.backend if served.model else None
+    proof = retraining.proof_of(served.version, served.card)
     return {
         "model_version": served.version,
         "device": backend and backend.device,
         "arrays": backend and backend.arrays,
         "answers": "model" if served.table is None else "table",
         "answers_reason": _redacted(request, served.table_note),
-        "proven": served.is_proven,
+        "proven": proof is not None and proof.holds,
+        "counter_example": next(iter(proof.counter_examples), None) if proof else None,
     }
 
 

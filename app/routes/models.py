@@ -77,6 +77,21 @@ def activate(version: VersionName, versions: VersionsDep) -> Version:
     return versions.activate(version)
 
 
+@router.post(
+    "/{version}/prove",
+    summary="Prove a version",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def prove(version: VersionName, versions: VersionsDep) -> Version:
+    """Have it asked every query that exists, in the background, until one is answered wrongly.
+
+    One version at a time, whenever no job runs; minutes on one core. Which version answers stays
+    as it is, whatever the verdict.
+    """
+    return versions.prove(version)
+
+
 @router.delete(
     "/{version}",
     summary="Delete a version",

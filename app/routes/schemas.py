@@ -25,6 +25,7 @@ from app.inference.model import Answer
 from app.jobs.job import Job, Version
 from training.dataset import LABEL_ODDS
 from training.errors import VocabularyError
+from training.proof.check import CounterExample, Proof
 from training.rule import RULE
 from training.vocabulary import check_query
 from training.weights import ModelCard
@@ -303,6 +304,12 @@ ArraysField = Annotated[
 ]
 
 
+CounterExampleField = Annotated[
+    CounterExample | None,
+    Field(description="a query that this very model answers with a forbidden letter, if known"),
+]
+
+
 class ServedModelCard(BaseModel):
     """What there is to know of the model that answers."""
 
@@ -315,7 +322,11 @@ class ServedModelCard(BaseModel):
     answers_reason: SourceReason
     proven: bool = Field(
         description="whether this very model was checked on every query that exists and keeps the "
-        "rule (`menny verify`)"
+        "rule, by `menny verify` or in the background"
+    )
+    counter_example: CounterExampleField = None
+    proof: Proof | None = Field(
+        description="what that check has shown; null as long as there was none"
     )
     card: ModelCard | None = Field(
         description="where it comes from and what was measured of it; null for a file without one"

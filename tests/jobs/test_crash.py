@@ -11,11 +11,17 @@ CODE = """
 import os, signal, sys, tempfile
 from pathlib import Path
 from app.jobs.database import Database
+from prometheus_client import CollectorRegistry
+from app.jobs.metrics import JobMetrics
+from app.jobs.proving import Prover
 from app.jobs.serving import Serving
+from app.jobs.verdicts import Verdicts
 from app.jobs.store import Store
 from app.jobs.versions import Versions
 from app.jobs.job import Promote
-from tests.jobs.house import SHIPPED_FILE, SHIPPED_WEIGHTS, ScriptedEngine, make_weights, version_of
+from tests.jobs.house import (
+    SHIPPED_FILE, SHIPPED_WEIGHTS, ScriptedChildren, ScriptedEngine, make_weights, version_of,
+)
 from training.config import Recipe, TrainingConfig
 from training.weights import Weights, load_weights
 
@@ -28,7 +34,12 @@ def opened(state):
     database = Database(state / "menny.sqlite3")
     store, engine = Store(database), ScriptedEngine()
     serving = Serving(engine, SHIPPED_WEIGHTS, folder)
-    versions = Versions(store, serving, folder, keep=1)
+    children, metrics = ScriptedChildren(), JobMetrics(CollectorRegistry())
+    prover = Prover(
+        Verdicts(database), serving, children, state / "staging", state / "answers", metrics,
+        is_automatic=False, wants_table=False,
+    )
+    versions = Versions(store, serving, prover, folder, keep=1)
     store.interrupt_jobs("killed")
     versions.take_in()
     serving.reload(store.get_active_version)

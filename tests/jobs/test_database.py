@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def write_schema_1(state: Path) -> list[str]:
     with closing(sqlite3.connect(state / "menny.sqlite3")) as database:
         database.executescript(f"PRAGMA journal_mode = WAL;\n{script}")
     return versions
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def change(state: Path, *statements: str) -> None:
@@ -72,6 +80,22 @@ def test_a_database_of_schema_1_is_copied_aside_and_migrated_with_all_that_is_in
     with closing(sqlite3.connect(tmp_path / "menny.sqlite3")) as database:
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_database_of_schema_3_is_copied_aside_and_gets_room_for_verdicts(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        made = home.make(1, "always")
+    change(tmp_path, "DROP TABLE verdicts", "PRAGMA user_version = 3")
+    with house(tmp_path) as home:
+        assert home.retraining.note is None
+        assert home.listed() == [made, SHIPPED]
+        home.children.proof = home.children.proof.model_copy(update={"violations": 1})
+        home.versions.prove(made)
+        wait_for(lambda: home.versions.get(made).proof is not None)
+    with closing(sqlite3.connect(tmp_path / "menny.sqlite3.schema-3")) as aside:
+        assert aside.execute("PRAGMA user_version").fetchone() == (3,)
+    with house(tmp_path) as home:
+        assert home.versions.get(made).proof.violations == 1
 
 
 def test_a_migration_that_fails_leaves_the_older_database_as_it_was(tmp_path: Path) -> None:
@@ -134,10 +158,7 @@ def test_a_queued_job_that_makes_no_sense_fails_and_holds_up_no_other(tmp_path: 
         home.store.cancel_job(job_id)
         home.wait_for(job_id, lambda job: job.state.has_ended)
         home.children.in_phase = lambda phase, check: None
-        deadline = time.monotonic() + 10
-        while home.store.find_queued_job() is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: home.store.find_queued_job() is None)
         with pytest.raises(UnreadableRowError, match=f"job {job_id + 1} .* config"):
             home.store.get_job(job_id + 1)
         assert home.run_job(3).state == "succeeded"
@@ -176,6 +197,7 @@ def test_a_database_of_schema_2_gets_its_generation(tmp_path: Path) -> None:
         tmp_path,
         "ALTER TABLE active DROP COLUMN announced",
         "ALTER TABLE active DROP COLUMN generation",
+        "DROP TABLE verdicts",
         "PRAGMA user_version = 2",
     )
     with house(tmp_path) as home:

@@ -13,6 +13,7 @@ from training.config import Device, Recipe, TrainingConfig
 from training.epoch import Epoch
 from training.errors import TrainingError
 from training.evaluation import Metrics
+from training.proof.check import Proof
 
 
 class _Message(BaseModel):
@@ -43,9 +44,18 @@ class MeasuringTask(_Task):
     not_of: TrainingConfig
 
 
-Task = Annotated[TrainingTask | MeasuringTask, Field(discriminator="task")]
+class ProvingTask(_Task):
+    """Ask a weights file every query there is, or until an answer breaks the rule."""
 
-TASK: TypeAdapter[TrainingTask | MeasuringTask] = TypeAdapter(Task)
+    task: Literal["prove"] = "prove"
+    weights: Path
+    cache: Path = Field(description="the folder that keeps the chunks that are done")
+    out: Path = Field(description="where the answer table goes, if the weights keep the rule")
+
+
+AnyTask = TrainingTask | MeasuringTask | ProvingTask
+
+TASK: TypeAdapter[AnyTask] = TypeAdapter(Annotated[AnyTask, Field(discriminator="task")])
 
 
 class PhaseEvent(_Message):
@@ -67,7 +77,15 @@ class Measurement(_Message):
     metrics: Metrics
 
 
-Event = PhaseEvent | Epoch | SavedEvent | Measurement
+class ProofEvent(_Message):
+    """How far a proof is; at its end with the proof, whose table is written if it holds."""
+
+    done: int = Field(ge=0, description="chunks, those of earlier processes included")
+    total: int = Field(ge=1)
+    proof: Proof | None = None
+
+
+Event = PhaseEvent | Epoch | SavedEvent | Measurement | ProofEvent
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)  # no two kinds have the same fields
 

@@ -84,6 +84,7 @@ def prove(
     cache: Path | None = None,
     on_progress: Callable[[ProofProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    at_first_violation: bool = False,
 ) -> Outcome:
     """Check weights on the planned queries.
 
@@ -96,6 +97,7 @@ def prove(
             what it has of this proof is removed when the proof is finished.
         on_progress: Called at the start and after each chunk.
         should_stop: Asked between chunks; when it says so, `ProofStoppedError` is raised.
+        at_first_violation: Whether the first chunk with a violation is the last one.
 
     Raises:
         ProofStoppedError: `should_stop` said so; with a cache, no finished chunk is lost.
@@ -111,9 +113,11 @@ def prove(
         def elapsed() -> float:
             return before + time.perf_counter() - begin
 
+        def violations() -> int:
+            return sum(item.findings.violations for item in finished.chunks.values())
+
         def report() -> None:
-            violations = sum(item.findings.violations for item in finished.chunks.values())
-            on_progress(ProofProgress(len(finished.chunks), total, violations))
+            on_progress(ProofProgress(len(finished.chunks), total, violations()))
 
         report()
         pending = [chunk for chunk in range(total) if chunk not in finished.chunks]
@@ -123,6 +127,8 @@ def prove(
             examined = (examiner(chunk) for chunk in pending)
         with closing(examined):
             for _ in pending:
+                if at_first_violation and violations():
+                    break
                 if should_stop():
                     raise ProofStoppedError("stopped")
                 finished.add(next(examined).model_copy(update={"elapsed": elapsed()}))
@@ -133,9 +139,11 @@ def prove(
             rounding_spread=examiner.settler.spread,
             seconds=round(elapsed(), 1),
         )
-        codes = [finished.chunks[chunk].codes for chunk in range(total)]
+        table = None
+        if is_whole(plan) and proof.holds:
+            table = _table(weights, [finished.chunks[chunk].codes for chunk in range(total)])
         finished.remove()
-    return Outcome(proof, _table(weights, codes) if is_whole(plan) and proof.holds else None)
+    return Outcome(proof, table)
 
 
 def _table(weights: Weights, codes: Sequence[str | None]) -> AnswerTable:

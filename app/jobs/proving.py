@@ -1,0 +1,184 @@
+"""Has versions proven in the background: asked every query there is, by a process of its own.
+
+What serves without a verdict is proven by itself, and so is what serves without the answer table
+that its proof leaves; any other version on request. One at a time, on the thread of the jobs, and
+only while no job wants to run: the process is ended for one, and begins anew after it. Chunks that
+are done are kept in the staging folder, so that at most one is done twice.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from app.errors import ConflictError, StateUnavailableError
+from app.jobs.job import Proving
+from app.jobs.metrics import JobMetrics
+from app.jobs.runner import ChildError, Children
+from app.jobs.serving import Serving
+from app.jobs.verdicts import Verdicts
+from training.child.protocol import ProofEvent
+from training.errors import MennyError, ProofStoppedError
+from training.proof.answers import load_table
+from training.proof.check import Proof
+from training.weights import ModelCard
+
+logger = logging.getLogger(__name__)
+
+_CHUNKS = re.compile("([0-9a-f]{12})-[0-9a-f]{16}")
+_TABLE = re.compile(r"[.]?([0-9a-f]{12})[0-9a-f]{52}[.]npz([.]\w+)?")
+
+
+class Prover:
+    """Proves versions when `work` is called; the other methods are for any thread."""
+
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        serving: Serving,
+        children: Children,
+        staging: Path,
+        answers: Path,
+        metrics: JobMetrics,
+        *,
+        is_automatic: bool,
+        wants_table: bool,
+    ) -> None:
+        """`is_automatic`: prove what serves; `wants_table`: also where only a table is missing."""
+        self._verdicts = verdicts
+        self._serving = serving
+        self._children = children
+        self._staging = staging
+        self._answers = answers
+        self._metrics = metrics
+        self._is_automatic = is_automatic
+        self._wants_table = wants_table
+        self._wanted: tuple[str, str | None] | None = None
+        """The version that somebody asks for, and its key."""
+        self._current: str | None = None
+        self._progress = 0.0
+        self._faults: dict[str, str] = {}
+        self._looked_at: set[str] = set()
+        """Versions that are not proven by themselves any more, until a restart."""
+
+    def request(self, version: str, key: str | None) -> None:
+        """Have a version proven; raises `ConflictError` while there is one that is to be."""
+        with self._serving.change:
+            other = self._current or (self._wanted and self._wanted[0])
+            if other is not None:
+                raise ConflictError(
+                    f"version {other} is being proven, and there is one at a time: wait for its "
+                    "verdict"
+                )
+            self._faults.pop(version, None)
+            self._progress = 0.0
+            self._wanted = version, key
+
+    def state_of(self, version: str) -> Proving | None:
+        """How the proof of a version is getting on; `None` if nobody is at it or has failed."""
+        if version == self._current or (self._wanted and version == self._wanted[0]):
+            return Proving(progress=self._progress)
+        fault = self._faults.get(version)
+        return None if fault is None else Proving(progress=0, fault=fault)
+
+    def proof_of(self, version: str, card: ModelCard | None) -> Proof | None:
+        """What asking a version every query there is has shown; `None` without a verdict."""
+        return self._verdicts.of(version, card)
+
+    def delete_tables(self, version: str) -> None:
+        """Delete what the service keeps of a version's answers; raises `OSError`."""
+        for table in self._answers.glob(f"{version}*.npz"):
+            table.unlink(missing_ok=True)
+
+    def tidy(self, known: set[str]) -> None:
+        """Remove what is left of jobs, and of versions that are not known."""
+        for path in self._staging.iterdir() if self._staging.is_dir() else ():
+            match = _CHUNKS.fullmatch(path.name)
+            if path.is_dir() and (match is None or match[1] not in known):
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.is_dir():
+                path.unlink()
+        for path in self._answers.iterdir() if self._answers.is_dir() else ():
+            match = _TABLE.fullmatch(path.name)
+            if match is not None and (match[2] or match[1] not in known):
+                path.unlink()
+
+    # --- on the thread of the jobs --------------------------------------------------------------
+
+    def work(self, check: Callable[[], None]) -> None:
+        """Prove what is due, if anything is, to its end or until `check` raises.
+
+        It raises `ProofStoppedError` or `StateUnavailableError`: this is to be called again then.
+        """
+        due = self._find_due()
+        if due is None:
+            return
+        version, key = due
+        try:
+            self._prove(version, key, check)
+        except (ProofStoppedError, StateUnavailableError):
+            raise
+        except (MennyError, OSError) as error:
+            self._faults[version] = str(error).replace(f"{self._staging.parent}/", "")
+            self._metrics.proofs.labels("failed").inc()
+            logger.error("version %s can't be proven: %s", version, error)
+        finally:
+            self._current = None
+        self._wanted = None
+        self._looked_at.add(version)
+
+    def _find_due(self) -> tuple[str, str | None] | None:
+        with self._serving.change:
+            version, key = self._serving.version, self._serving.key
+            if self._wanted is not None:
+                self._current = self._wanted[0]
+                return self._wanted
+            if not self._is_automatic or version is None or version in self._looked_at:
+                return None
+            try:
+                proof = self._verdicts.of(version, self._serving.load(key).card)
+                is_due = proof is None or (
+                    proof.holds and self._wants_table and not self._serving.has_table()
+                )
+            except MennyError as error:  # its file is damaged while it answers
+                logger.error("version %s can't be proven: %s", version, error)
+                is_due = False
+            if not is_due:
+                self._looked_at.add(version)
+                return None
+            self._current, self._progress = version, 0.0
+            return version, key
+
+    def _prove(self, version: str, key: str | None, check: Callable[[], None]) -> None:
+        check()
+        self._staging.mkdir(exist_ok=True)
+        table = self._staging / "table.npz"
+        proof: Proof | None = None
+        with self._children.prove(self._serving.path(key), self._staging, table) as child:
+            for event in child.events(check):
+                if isinstance(event, ProofEvent):
+                    proof = event.proof
+                    self._progress = event.done / event.total
+                    self._metrics.proof_progress.set(self._progress)
+        if proof is None or not proof.sha256.startswith(version):
+            raise ChildError("the proving process asked other weights than it was told to")
+        self._verdicts.keep(proof)
+        self._metrics.proofs.labels("proven" if proof.holds else "refuted").inc()
+        if not proof.holds:
+            logger.error("version %s does not keep the rule: %s", version, proof.counter_examples)
+            return
+        logger.info("version %s is proven: whatever it is asked, it keeps the rule", version)
+        self._take_up(version, key, table, proof.sha256)
+
+    def _take_up(self, version: str, key: str | None, table: Path, sha256: str) -> None:
+        """Keep the table, and answer from it if its version serves."""
+        load_table(table, sha256)
+        with self._serving.change:
+            if not self._serving.path(key).exists():  # deleted meanwhile
+                table.unlink()
+                return
+            self._answers.mkdir(exist_ok=True)
+            table.replace(self._answers / f"{sha256}.npz")
+            if self._serving.version == version:
+                self._serving.look_up_again()
