@@ -41,7 +41,11 @@ def configure_logging(
         )
     handler.addFilter(_add_request_id)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in (
+        "uvicorn",
+        "httpx",
+    ):  # httpx has a line for each request, as a replica's every second
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:

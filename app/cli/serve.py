@@ -37,7 +37,7 @@ def serve(
     ] = None,
     follow: Annotated[
         str | None,
-        typer.Option(help="Answer with whatever version the service at this URL answers with."),
+        typer.Option(metavar="URL", help="Answer with the version that the service there does."),
     ] = None,
     env_file: Annotated[
         Path | None,

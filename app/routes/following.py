@@ -4,7 +4,7 @@ import hashlib
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, HTTPException, Response
 
 from app.http.api import problem_responses
 from app.jobs.job import ActiveVersion
@@ -46,6 +46,12 @@ def active(
     if if_none_match == headers["ETag"]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content, media_type="application/json", headers=headers)
+
+
+@router.delete("/active", include_in_schema=False)
+def delete_active() -> None:
+    """No version has this name: 405, and not what DELETE /models/{version} says of it."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 def _route(part: Part, what: str) -> None:

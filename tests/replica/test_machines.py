@@ -71,6 +71,7 @@ def test_a_replica_follows_its_primary_survives_it_and_remembers(tmp_path: Path)
             assert f"version {version_of(1)} goes on answering" in health.json()["note"]
             assert replica.transform("MeM")["model_version"] == version_of(1)
             assert replica.stop() == 0
+            assert "HTTP Request" not in replica.log  # it asks every second
         with running_replica(primary.url, state) as replica:
             assert replica.transform("MeM")["model_version"] == version_of(1)
             assert "Traceback" not in replica.log
