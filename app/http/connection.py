@@ -1,8 +1,8 @@
 """One HTTP connection: uvicorn's, with limits on how slow and how large its client may be.
 
-uvicorn limits how long a connection idles between two requests, and nothing else. Here a client
-that owes bytes, or leaves ours untaken, has a deadline; a sweep over all connections, twice a
-second, enforces it, so that a request costs no timer.
+uvicorn has a timer for a connection that idles between two requests, and no other limit. Here a
+client that owes bytes, or leaves ours untaken, has a deadline too, and a sweep over all connections
+twice a second enforces them all: a request costs no timer.
 
 This relies on what is not uvicorn's public interface: the parser's callbacks, `cycle`, `pipeline`,
 `flow`, `_start_asgi_task`, `on_response_complete`. So it is pinned, see tests/http/test_uvicorn.py.
@@ -15,17 +15,10 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.http import wire
 from app.http.edge import WHOLE_ANSWERS, too_large
 from app.http.room import make_room
-from app.http.wire import (
-    ClosingTransport,
-    Limits,
-    OneAtATime,
-    ReadState,
-    answer_at_once,
-    refusal_of,
-    take_authority,
-)
+from app.http.wire import ReadState, refusal_of, take_authority
 
 LINGER_S = 1.0  # for taking the answer, where a client was refused while it was sending
 MAX_DRAINED_BYTES = 32 * 2**20  # that it may still send meanwhile, which is thrown away
@@ -39,15 +32,15 @@ class LimitedProtocol(HttpToolsProtocol):
     parsed last, `answered` the one whose turn it is, and those between are in `pipeline`.
     """
 
-    limits: Limits
+    limits: wire.Limits
     unsent_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, if there is room."""
         super().connection_made(transport)
         self._real = transport
-        self.transport = cast("Any", ClosingTransport(transport, self.is_closing, self.close))
-        self.flow = OneAtATime(transport, self.pipeline)
+        self.transport = cast("Any", wire.ClosingTransport(transport, self.is_closing, self.close))
+        self.flow = wire.OneAtATime(transport, self.pipeline)
         self._reads = ReadState.HEADERS
         self.since = self.loop.time()
         self._lingers = False
@@ -60,7 +53,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
-        self._unset_keepalive_if_required()
         if self._lingers or self._refusal:
             self._drained += len(data)
             if self._drained > MAX_DRAINED_BYTES:
@@ -118,16 +110,17 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _answer(self, status: int, lines: bytes, body: bytes) -> None:
-        answer_at_once(cast("RequestResponseCycle", self.answered), status, lines, body)
+        wire.answer_at_once(cast("RequestResponseCycle", self.answered), status, lines, body)
 
     def on_response_complete(self) -> None:
         """The request whose turn it was is answered; called by uvicorn."""
-        cycle = self.answered
-        super().on_response_complete()
-        if self.transport.is_closing() or self.answered is not cycle:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
             return
-        if self._refusal:
-            self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal:
             self._real.write(self._refusal)
             self.close()
         elif self.cycle.more_body:
@@ -163,7 +156,8 @@ class LimitedProtocol(HttpToolsProtocol):
         elif now - self.unsent_since > self.limits.write_timeout_s:
             self._real.abort()
             return
-        waited = now - self.since
+        waited, limits, headers_s = now - self.since, self.limits, self.limits.header_timeout_s
+        is_between = self.answered is not None and not self.pending
         if self._lingers:
             if waited > LINGER_S:
                 self._real.abort()
@@ -173,11 +167,11 @@ class LimitedProtocol(HttpToolsProtocol):
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"the body did not arrive within {self.limits.body_timeout_s:g} seconds",
                 )
-        elif self.is_idle and waited > self.limits.header_timeout_s:
+        elif self.is_idle and waited > (limits.keep_alive_s if is_between else headers_s):
             if self.pending:
                 self.refuse(
                     HTTPStatus.REQUEST_TIMEOUT,
-                    f"the headers did not arrive within {self.limits.header_timeout_s:g} seconds",
+                    f"the headers did not arrive within {headers_s:g} seconds",
                 )
             else:
                 self._real.close()
@@ -295,6 +289,6 @@ class _TooLargeError(Exception):
     """A request has more bytes of headers than `Limits.max_header_bytes`."""
 
 
-def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
+def limited_protocol(limits: wire.Limits) -> type[asyncio.Protocol]:
     """The class of connections for uvicorn's `http` option."""
     return type("Connection", (LimitedProtocol,), {"limits": limits})

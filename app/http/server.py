@@ -102,7 +102,6 @@ def build_server(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, **optio
         app,
         http=limited_protocol(replace(Limits.of(settings), max_connections=room)),
         ws="none",
-        timeout_keep_alive=settings.keep_alive_s,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -33,6 +33,7 @@ class Limits:
     header_timeout_s: float
     body_timeout_s: float
     write_timeout_s: float
+    keep_alive_s: float
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
