@@ -109,7 +109,7 @@ def children_of(state: Path) -> list[int]:
     return found
 
 
-def assert_no_child_is_left(state: Path, within_s: float = 5) -> None:
+def assert_no_child_is_left(state: Path, within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while children := children_of(state):
         assert time.monotonic() < deadline, f"orphans: {children}"
