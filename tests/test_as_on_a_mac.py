@@ -47,13 +47,14 @@ poorer = pytest.mark.skipif(
 def test_a_machine_that_was_made_poorer_lacks_what_a_mac_lacks() -> None:
     code = (
         "import os, resource, socket\n"
-        "print(os.listdir('/proc'), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+        "print(os.listdir('/proc/self'), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
         "socket.create_server(('127.0.0.1', 0))\n"
         "socket.create_server(('127.0.0.2', 0))\n"
     )
     done = as_on_a_mac(sys.executable, "-c", code)
-    assert done.stdout == "[] 256\n"
+    assert done.stdout == "['fd'] 256\n"
     assert "127.0.0.2" in done.stderr
+    assert "sh -c ps" in as_on_a_mac("sh", "-c", "ps -A -o pid=,args=; true").stdout
 
 
 @poorer

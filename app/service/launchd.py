@@ -76,10 +76,7 @@ class Launchd:
 
     def check(self) -> None:
         """There is a launchctl, and this is not root."""
-        if self._uid == 0:
-            raise ServiceManagerError(
-                "the agent belongs to a user, not to root: run this as yourself, without sudo"
-            )
+        tools.refuse_root(self._uid)
         tools.run_tool("launchctl", "version")
 
     def has_domain(self) -> bool:
@@ -88,20 +85,21 @@ class Launchd:
 
     def pid(self) -> int | None:
         """From `launchctl print`."""
-        found = re.search(r"^\tpid = (\d+)$", self._printed() or "", re.MULTILINE)
-        return int(found[1]) if found else None
+        pid = _fields(self._printed() or "").get("pid")
+        return int(pid) if pid else None
 
     def failure(self) -> str | None:
         """From `launchctl print`, while the next start waits for ThrottleInterval."""
         printed = self._printed()
         if printed is None:
             return "launchd does not know it"
-        if re.search(r"^\tpid = ", printed, re.MULTILINE):
-            return None
-        if found := re.search(r"^\tlast exit code = ([1-9].*)$", printed, re.MULTILINE):
-            return f"it ended with exit status {found[1]}"
-        if found := re.search(r"^\tlast terminating signal = (.*)$", printed, re.MULTILINE):
-            return f"it was ended by a signal, {found[1]}"
+        match _fields(printed):
+            case {"pid": _}:
+                return None
+            case {"last terminating signal": name}:
+                return f"it was ended by a signal, {name}"
+            case {"last exit code": code} if code not in {"0", "(never exited)"}:
+                return f"it ended with exit status {code}"
         return None
 
     def start(self) -> None:
@@ -158,3 +156,8 @@ class Launchd:
     def _expect(self, ended: CompletedProcess[str], what: str) -> None:
         if ended.returncode != 0:
             raise ServiceManagerError(f"launchd could not {what}: {complaint(ended)}")
+
+
+def _fields(printed: str) -> dict[str, str]:
+    """The agent's own fields, of one tab; what it owns is further to the right."""
+    return dict(re.findall(r"^\t([a-z ]+) = (.*)$", printed, re.MULTILINE))

@@ -2,14 +2,13 @@
 
 import http.client
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from app.errors import ServiceManagerError
+from app.service import tools
 
 _POLL_S = 0.2
 _TIMEOUT_S = 10.0
@@ -82,19 +81,10 @@ def wait_until_healthy(url: str, failure: Callable[[], str | None], timeout_s: f
 
 def listener_of(port: int | None) -> str:
     """The command and process that listen on a port, where `lsof` can tell."""
-    lsof = shutil.which("lsof")
-    if lsof is None:
-        return ""
+    asked = ("-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
     try:
-        output = subprocess.run(  # noqa: S603
-            [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=10,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        output = tools.run_tool("lsof", *asked, timeout_s=10).stdout
+    except ServiceManagerError:
         return ""
     fields = {line[:1]: line[1:] for line in output.splitlines()}
     return f", {fields['c']}, process {fields['p']}" if {"c", "p"} <= fields.keys() else ""

@@ -69,10 +69,7 @@ class Systemd:
 
     def check(self) -> None:
         """A user's service manager answers, and this is not root."""
-        if os.geteuid() == 0:
-            raise ServiceManagerError(
-                "the unit belongs to a user, not to root: run this as yourself, without sudo"
-            )
+        tools.refuse_root(os.geteuid())
         ended = tools.run_tool("systemctl", "--user", "show", "--property=Version")
         if ended.returncode != 0 and not tools.is_systemd_running():
             raise ServiceManagerError(

@@ -32,6 +32,14 @@ def run_tool(
         raise ServiceManagerError(f"{name} {arguments[0]} failed: {error}") from error
 
 
+def refuse_root(uid: int) -> None:
+    """Raise `ServiceManagerError` if this user's number is root's."""
+    if uid == 0:
+        raise ServiceManagerError(
+            "a service belongs to a user, not to root: run this as yourself, without sudo"
+        )
+
+
 def is_systemd_running() -> bool:
     """Whether systemd is this machine's init, as sd_booted(3) finds out."""
     return Path("/run/systemd/system").is_dir()

@@ -28,6 +28,7 @@ import pytest
 from app.cli import main
 from app.service import tools
 from app.service.definition import read_env_file
+from app.service.tools import run_tool
 from app.settings import Settings
 
 HEALTHY: dict[str, object] = {"status": "ok", "model_version": "0123456789ab", "proven": True}
@@ -136,8 +137,8 @@ class Machine:
     def _run_tool(
         self, name: str, *arguments: str, timeout_s: float = 0
     ) -> subprocess.CompletedProcess[str]:
-        if name == "tail":
-            return subprocess.run([name, *arguments], capture_output=True, text=True, timeout=10)
+        if name in {"tail", "lsof"}:
+            return run_tool(name, *arguments, timeout_s=10)
         self.calls.append([name, *arguments])
         words = [word for word in arguments if word != "--user"]
         self.patience[words[0]] = timeout_s

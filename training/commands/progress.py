@@ -20,13 +20,8 @@ def show_progress(console: Console, config: TrainingConfig) -> Iterator[Callable
     if not console.is_terminal:
         yield lambda report: print(_line(report), file=console.file, flush=True)
         return
-    columns = (
-        TextColumn("epoch {task.completed}/{task.total}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, expand=True) as progress:
+    words = "epoch {task.completed}/{task.total}", "{task.fields[figures]}"
+    with _bar_between(*words, console) as progress:
         task = progress.add_task("", total=config.num_epochs, figures="")
         yield lambda report: progress.update(task, completed=report.epoch, figures=_figures(report))
 
@@ -37,17 +32,25 @@ def show_proof_progress(console: Console) -> Iterator[Callable[[ProofProgress], 
     if not console.is_terminal:
         yield _ProofLines(console)
         return
-    columns = (
-        TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[violations]:,} violations"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, expand=True, speed_estimate_period=60) as progress:
+    words = "{task.percentage:>3.0f} %", "{task.fields[violations]:,} violations"
+    with _bar_between(*words, console) as progress:
         task = progress.add_task("", violations=0)
         yield lambda at: progress.update(
             task, completed=at.done, total=at.total, violations=at.violations
         )
+
+
+def _bar_between(before: str, after: str, console: Console) -> Progress:
+    """A bar between words about its task, and the time that is left."""
+    return Progress(
+        TextColumn(before),
+        BarColumn(bar_width=None),
+        TextColumn(after),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        expand=True,
+        speed_estimate_period=60,
+    )
 
 
 class _ProofLines:
