@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from app.cli.commands import COMMANDS, load_command
+from tests.forks.rules import FORKS
 from tests.service import Service
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STEPS = ["vocabulary", "dataset", "model", "batching", "loss", "trainer", "evaluation"]
+PYTHON_PAGES = ["seven-steps.md", "answer-table.md", "make-it-your-own.md"]
 
 
-@pytest.mark.parametrize("document", ["seven-steps.md", "answer-table.md"])
+@pytest.mark.parametrize("document", PYTHON_PAGES)
 def test_every_snippet_prints_what_the_page_says(document: str) -> None:
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     blocks = BLOCK.findall(text)
@@ -31,6 +33,11 @@ def test_every_snippet_prints_what_the_page_says(document: str) -> None:
         with contextlib.redirect_stdout(printed):
             exec(compile(code, document, "exec"), names)  # noqa: S102 - our own page
         assert printed.getvalue() == expected, code
+
+
+def test_the_rule_that_a_reader_is_shown_is_the_one_that_a_fork_is_tried_with() -> None:
+    page = (ROOT / "docs" / "make-it-your-own.md").read_text(encoding="utf-8")
+    assert FORKS["consonants and digits"] in page
 
 
 def commands_of(page: str) -> list[str]:
