@@ -106,11 +106,17 @@ def check(forward: Forward, work: Workload) -> Findings:
 
 
 def examine(forward: Forward, work: Workload, decode: Decode) -> tuple[Findings, Letters]:
-    """Check queries, and hear what the model answers to each: (N, L)."""
-    parts = [_judge(forward, batch, decode) for batch in _batches(work.queries)]
-    answers, margins, excess = (
-        np.concatenate(part)[: len(work.queries)] for part in zip(*parts, strict=True)
+    """Check queries, and hear what the model answers to each: (N, L).
+
+    What needs settling is settled for all of them at once: it is few of each batch.
+    """
+    batches = list(_batches(work.queries))
+    computed = [forward(batch) for batch in batches]  # (B, L, V) each
+    judged = map(_judge, batches, computed)
+    logits, margins, excess = (
+        np.concatenate(part)[: len(work.queries)] for part in (computed, *zip(*judged, strict=True))
     )
+    answers = decode(work.queries, logits)
     worst_margins, worst_excess = margins.min(axis=1), excess.max(axis=1)  # (N,)
     anagrams, is_letter = work.anagrams, work.queries != PADDING  # (N,), (N, L)
     letters = anagrams * is_letter.sum(axis=1)
@@ -179,14 +185,13 @@ def _batches(queries: Letters) -> Iterable[Letters]:
 
 
 def _judge(
-    forward: Forward, queries: Letters, decode: Decode
-) -> tuple[Letters, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Answer, margin and excess over the best NLL at each position, (B, L) each.
+    queries: Letters, single: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """From logits (B, L, V): margin and excess over the best NLL at each position, (B, L) each.
 
     Where there is no letter the margin is as large and the excess as small as they get; where a
     logit is no number, the other way round.
     """
-    single = forward(queries)  # (B, L, V)
     logits = single.astype(np.float64)
     is_allowed = IS_ALLOWED[queries]  # (B, L, V)
     allowed, forbidden = (np.where(mask, logits, -np.inf) for mask in (is_allowed, ~is_allowed))
@@ -198,8 +203,4 @@ def _judge(
     is_letter = queries != PADDING
     margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
     excess = np.nan_to_num(excess, nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST)
-    return (
-        decode(queries, single),
-        np.where(is_letter, margins, _LARGEST),
-        np.where(is_letter, excess, -_LARGEST),
-    )
+    return np.where(is_letter, margins, _LARGEST), np.where(is_letter, excess, -_LARGEST)
