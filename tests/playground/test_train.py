@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -233,6 +232,7 @@ def test_a_job_can_be_cancelled_a_second_one_is_refused_and_a_reload_finds_it_ag
     expect(page.get_by_role("button", name="Older jobs")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_dropped_event_stream_resumes_where_it_was_cut(
     trainable: Service, admin: httpx.Client, open_playground: OpenPlayground
 ) -> None:
@@ -266,12 +266,15 @@ def test_a_dropped_event_stream_resumes_where_it_was_cut(
 
 
 def test_what_retraining_lacks_is_said_in_words(
-    tmp_path: Path, open_playground: OpenPlayground
+    trainable: Service, open_playground: OpenPlayground
 ) -> None:
-    state = tmp_path / "state"
-    state.write_text("a file where a directory should be")
-    with retrainable_service(state) as service:
-        playground = open_playground(service.url, "#train")
-        playground.watch.expected.append("status of 503")
-        playground.unlock(TOKEN)
-        expect(playground.page.get_by_role("alert")).to_contain_text("Service Unavailable (503): ")
+    def answer_that_there_is_no_state(route: Route) -> None:
+        problem = {"title": "Service Unavailable", "status": 503, "detail": "the disk is full"}
+        route.fulfill(status=503, json=problem)
+
+    playground = open_playground(trainable.url, "#train")
+    playground.watch.expected.append("status of 503")
+    playground.page.route("**/models", answer_that_there_is_no_state)
+    playground.unlock(TOKEN)
+    said = "Service Unavailable (503): the disk is full"
+    expect(playground.page.get_by_role("alert")).to_contain_text(said)
