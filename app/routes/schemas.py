@@ -154,8 +154,8 @@ class TransformResponse(TypedDict):
         Annotated[
             list[list[LetterCandidate]],
             Field(
-                description="for each position the likeliest letters, if they were asked for; the "
-                "first one is the response"
+                description="for each position the likeliest letters, if they were asked for; at "
+                "temperature 0 the first one is the response"
             ),
         ]
     ]

@@ -1,6 +1,7 @@
 """The model in service: exact, fused, sampled."""
 
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from app.inference.decoding import Prompt, top_k
 from app.inference.model import BATCH_SIZES, ServedModel
-from training.backend import MlxArrays
+from training.backend import MlxArrays, mx
+from training.config import Device
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL
 from training.graph import Arrays, FusedMenny, NumpyArrays
@@ -25,7 +27,7 @@ def random_queries(count: int, seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "num_queries", [3_000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "num_queries", [600, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_in_its_batch(
     model: ServedModel, num_queries: int
@@ -47,7 +49,7 @@ def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_i
 def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(
     weights: Weights, arrays: Arrays
 ) -> None:
-    queries = generate_queries(2_000, np.random.default_rng(14))
+    queries = generate_queries(500, np.random.default_rng(14))
     fused, plain = (
         FusedMenny(weights.parameters, arrays),
         forward_of(build_model(weights.parameters)),
@@ -81,6 +83,39 @@ def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_
     assert model.backend.arrays == "plain"
     assert "the slower plain model serves" in caplog.text
     assert model.answer([Prompt("MeM")])[0].model_version == weights.version
+
+
+class SlowNumpyArrays(NumpyArrays):
+    def relu(self, array: np.ndarray) -> np.ndarray:
+        time.sleep(0.005)
+        return super().relu(array)
+
+
+class SlowMlxArrays(MlxArrays):
+    def relu(self, array: mx.array) -> mx.array:
+        time.sleep(0.005)
+        return super().relu(array)
+
+
+@pytest.mark.parametrize(
+    ("slow", "device", "chosen"),
+    [
+        (SlowNumpyArrays, "auto", "mlx"),
+        (SlowMlxArrays, "auto", "numpy"),
+        (SlowMlxArrays, "gpu", "mlx"),
+    ],
+)
+def test_the_faster_arrays_serve_unless_the_gpu_is_asked_for(
+    weights: Weights,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: type[Arrays],
+    device: Device,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(f"app.inference.model.{slow.__base__.__name__}", slow)
+    model = ServedModel(weights, max_batch=1, device=device)
+    assert model.backend.arrays == chosen
+    assert model.answer([Prompt("MeM")])[0].response == "aIa"
 
 
 def test_equal_queries_in_a_batch_are_computed_once(

@@ -26,14 +26,15 @@ def torch_menny() -> object:
     return training.torch_menny
 
 
-def test_mlx_and_torch_agree_on_10_000_queries(torch_menny) -> None:
+@pytest.mark.parametrize("num_queries", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mlx_and_torch_agree_within_1e_4(torch_menny, num_queries: int) -> None:
     parameters = load_weights(SHIPPED_WEIGHTS).parameters
     in_mlx, in_torch = MlxLearner(SHORT), torch_menny.TorchLearner(SHORT)
     in_mlx.load(dict(parameters))
     in_torch.load(parameters)
-    queries = generate_queries(10_000, np.random.default_rng(5))
-    for start in range(0, len(queries), 1000):
-        batch = queries[start : start + 1000]
+    queries = generate_queries(num_queries, np.random.default_rng(5))
+    for start in range(0, len(queries), 500):
+        batch = queries[start : start + 500]
         assert np.abs(in_mlx.forward(batch) - in_torch.forward(batch)).max() < 1e-4
 
 
@@ -57,9 +58,9 @@ def test_from_the_same_weights_both_take_the_same_steps(torch_menny, mask_paddin
     config = recipe_config(Recipe.DEFAULT, mask_padding=mask_padding)
     in_mlx, in_torch = MlxLearner(config), torch_menny.TorchLearner(config)
     in_torch.load(in_mlx.parameters())
-    dataset = generate_dataset(3 * 256, np.random.default_rng(1))
-    for start in range(0, len(dataset), 256):
-        batch = dataset[start : start + 256]
+    dataset = generate_dataset(3 * 64, np.random.default_rng(1))
+    for start in range(0, len(dataset), 64):
+        batch = dataset[start : start + 64]
         assert in_torch.step(batch) == pytest.approx(in_mlx.step(batch), abs=1e-3)
 
 
@@ -99,6 +100,7 @@ def test_the_same_recipe_reaches_the_same_metrics(torch_menny) -> None:
     assert in_torch.excess_nll == pytest.approx(in_mlx.excess_nll, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_weights_from_torch_are_weights_like_any_other(torch_menny, tmp_path: Path) -> None:
     out = tmp_path / "torch.npz"
     options = ["--num-samples", "320", "--batch-size", "64", "--num-epochs", "2"]
