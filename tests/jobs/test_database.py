@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import StateUnavailableError, UnreadableRowError
+from app.jobs.database import Database
 from tests.jobs.house import SHIPPED, Home, house, make_weights, version_of, wait_forever
 from training.weights import save_weights
 
@@ -204,3 +205,14 @@ def test_a_database_of_schema_2_gets_its_generation(tmp_path: Path) -> None:
         assert (home.engine.answers, home.retraining.note) == (version, None)
         assert home.versions.announce().generation > 1_000_000_000
     assert (tmp_path / "menny.sqlite3.schema-2").exists()
+
+
+@pytest.mark.parametrize("pragma", ["fullfsync", "checkpoint_fullfsync"])
+def test_on_a_mac_what_is_committed_reaches_the_drive_and_not_its_cache_alone(
+    tmp_path: Path, pragma: str
+) -> None:
+    with (
+        closing(Database(tmp_path / "menny.sqlite3")) as database,
+        database.transaction(write=False) as connection,
+    ):
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == 1
