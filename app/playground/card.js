@@ -30,16 +30,28 @@ export function startCard() {
   };
 }
 
-function facts({ model_version: version, device, proven, card, proof: found, counter_example: example }) {
-  const head = h("p", { class: "version" }, "Version ", h("code", { text: version }), ` on ${device}`);
+function facts({ model_version: version, device, proven, card, proof: found, counter_example: example, ...how }) {
+  const where = device ? ` on ${device}` : ", whose model is not there yet";
+  const head = [h("p", { class: "version" }, "Version ", h("code", { text: version }), where), source(how)];
   if (!card) {
-    return [head, h("p", { class: "note", text: "Its weights came without a model card: nothing is known of how good it is." })];
+    return [...head, h("p", { class: "note", text: "Its weights came without a model card: nothing is known of how good it is." })];
   }
   return [
-    head,
+    ...head,
     proven ? proof(found) : h("p", { class: "note", text: unproven(example) }),
     h("dl", { class: "facts" }, ...metrics(card.metrics).flatMap(fact), ...fact(origin(card))),
   ];
+}
+
+/** What answers at temperature 0, and how anyone can check that. */
+function source({ answers, answers_reason: reason }) {
+  if (answers === "model") return h("p", { class: "note", text: `The model is asked each time: ${reason}.` });
+  return h(
+    "p",
+    { class: "note" },
+    "At temperature 0 you get the model's recorded answer, looked up. Check the record: ",
+    h("code", { text: "menny verify --table --ask 100000" }),
+  );
 }
 
 function unproven(example) {

@@ -2,6 +2,7 @@
 
 import { ask, lastOnly } from "./api.js";
 import { startCard } from "./card.js";
+import { startCompany } from "./company.js";
 import { byId } from "./dom.js";
 import { startInside } from "./inside.js";
 import { HAS_CASES, MAX_LENGTH, SENTENCES } from "./letters.js";
@@ -14,6 +15,7 @@ document.documentElement.style.setProperty("--positions", MAX_LENGTH);
 
 const card = startCard();
 const inside = startInside();
+const company = startCompany({ onExample: (query) => talk.put(query) });
 const think = startThink({ onDice: () => talk.request() });
 const explain = lastOnly((signal, query) =>
   ask("explain", { method: "POST", body: { query }, signal }),
@@ -48,12 +50,14 @@ const talk = startTalk({
       explained = { query: null, version: null };
       think.show(null);
       inside.show(null);
+      company.show(null);
     } else if (query !== explained.query) {
       explainQuery(query);
     }
   },
   onAnswer({ query, model_version: version }) {
     card.note(version);
+    company.show(query, version);
     if (explained.query === query && explained.version !== version) explainQuery(query);
   },
 });

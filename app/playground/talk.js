@@ -16,11 +16,7 @@ export function startTalk({ dice, onQuery, onAnswer }) {
   const input = byId("query");
   const message = byId("message");
   const slots = makeSlots();
-  const history = startHistory((query) => {
-    input.value = query;
-    changed();
-    input.focus();
-  });
+  const history = startHistory(put);
   const transform = lastOnly((signal, body) =>
     ask("transform", { method: "POST", body, signal }),
   );
@@ -78,6 +74,13 @@ export function startTalk({ dice, onQuery, onAnswer }) {
     message.classList.toggle("fault", isFault);
   }
 
+  /** Have a query in the field, as if it had been typed. */
+  function put(query) {
+    input.value = query;
+    changed();
+    input.focus();
+  }
+
   input.addEventListener("input", changed);
   input.addEventListener("keydown", (event) => {
     if (event.key === "Enter") request();
@@ -86,7 +89,7 @@ export function startTalk({ dice, onQuery, onAnswer }) {
   input.value ||= RULE.example;
   showCurl({ query: RULE.example });
   changed();
-  return { request };
+  return { request, put };
 }
 
 /** A place for each letter, always there, so that nothing moves: a letter, and her answer under it. */

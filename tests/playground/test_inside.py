@@ -122,6 +122,8 @@ def test_the_card_says_what_is_measured_and_proven(
     card = playground.page.locator("#card")
     version = service.client.get("/health").json()["model_version"]
     expect(card).to_contain_text(f"Version {version}")
+    expect(card).to_contain_text("the model's recorded answer, looked up")
+    expect(card).to_contain_text("menny verify --table --ask")
     expect(card).to_contain_text("Proven on all 387,659,012 queries")
     terms = card.locator("dt")
     expect(terms).to_have_text(["Rule accuracy", "Excess NLL", "Exact match", "Trained"])

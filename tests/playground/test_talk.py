@@ -34,6 +34,38 @@ def test_colour_is_case_and_round_can_be_an_answer(
     expect(slots.nth(1)).to_have_class(re.compile("tile lower round answer"))
 
 
+def answered_otherwise_alone(service: Service, query: str) -> dict[str, tuple[str, str]]:
+    """Letters of a query whose answer is another one alone: that one, and the one here."""
+    response = str(service.transform(query)["response"])
+    alone = {letter: str(service.transform(letter)["response"]) for letter in query}
+    pairs = zip(query, response, strict=True)
+    return {letter: (alone[letter], here) for letter, here in pairs if alone[letter] != here}
+
+
+def test_company_says_which_letters_would_be_answered_otherwise_alone(
+    service: Service, open_playground: OpenPlayground
+) -> None:
+    playground = open_playground(service.url)
+    company = playground.page.locator("#company")
+    pairs = [f"a{letter}" for letter in "bcdefgABCDEFG"]
+    some, none = (
+        next(pair for pair in pairs if bool(answered_otherwise_alone(service, pair)) is wanted)
+        for wanted in (True, False)
+    )
+    playground.query.fill(some)
+    for letter, (alone, here) in answered_otherwise_alone(service, some).items():
+        expect(company).to_contain_text(f"{letter} with {alone} (here {here})")
+    playground.query.fill(none)
+    expect(company).to_have_text("Alone, each of these letters would be answered alike.")
+    playground.query.fill("a")
+    expect(company).to_have_text("This letter has none.")
+    playground.page.get_by_role("button", name="Show an example").click()
+    expect(company).to_contain_text("Alone, she would answer")
+    shown = playground.query.input_value()
+    for letter, (alone, here) in answered_otherwise_alone(service, shown).items():
+        expect(company).to_contain_text(f"{letter} with {alone} (here {here})")
+
+
 def test_the_last_answer_wins_even_when_an_earlier_one_comes_later(
     service: Service, open_playground: OpenPlayground
 ) -> None:
