@@ -210,7 +210,8 @@ class Engine:
         if self.served is None or self.served.model is not served.model:
             self._num_failures = 0
         self.served = served
-        source = "the model" if served.table is None else "the answer table"
+        sources = {"the answer table": served.table, "the model": served.model}
+        source = " and ".join(name for name, part in sources.items() if part is not None)
         device = served.model.backend.device if served.model else "none"
         self._metrics.show_model(served.version, device)
         logger.info("version %s serves, from %s", served.version, source)
