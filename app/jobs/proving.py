@@ -118,15 +118,21 @@ class Prover:
         try:
             self._prove(version, key, check)
         except (ProofStoppedError, StateUnavailableError):
+            self._current = None
             raise
         except (MennyError, OSError) as error:
-            self._faults[version] = str(error).replace(f"{self._staging.parent}/", "")
-            self._metrics.proofs.labels("failed").inc()
             logger.error("version %s can't be proven: %s", version, error)
-        finally:
-            self._current = None
-        self._wanted = None
-        self._looked_at.add(version)
+            self._note_fault(version, str(error).replace(f"{self._staging.parent}/", ""))
+        except Exception:
+            logger.exception("the proof of version %s met a fault of the service", version)
+            self._note_fault(version, "a fault of the service; its log has more")
+        with self._serving.change:
+            self._current = self._wanted = None
+            self._looked_at.add(version)
+
+    def _note_fault(self, version: str, fault: str) -> None:
+        self._faults[version] = fault
+        self._metrics.proofs.labels("failed").inc()
 
     def _find_due(self) -> tuple[str, str | None] | None:
         with self._serving.change:

@@ -76,7 +76,7 @@ export function startVersions({ box, call, onModelChange }) {
   }
 
   function row(found) {
-    const { version, active, shipped, card, created } = found;
+    const { version, active, shipped, card, created, proof, proving } = found;
     const check = h("input", {
       type: "checkbox",
       "data-version": version,
@@ -92,6 +92,10 @@ export function startVersions({ box, call, onModelChange }) {
     const remove = twice("Delete", "Really delete?", `version ${version}`, () =>
       change(version, "DELETE", `models/${name}`, `Version ${version} is deleted.`),
     );
+    const prove = h("button", {
+      type: "button", class: "quiet", text: "Prove", "aria-label": `Prove version ${version}`,
+      click: () => change(version, "POST", `models/${name}/prove`, `Version ${version} is asked every query there is.`),
+    });
     const figures = [
       card ? `${card.recipe}, seed ${card.config.seed}` : "no card",
       card ? percent(card.metrics.rule_accuracy, 2) : "–",
@@ -103,13 +107,23 @@ export function startVersions({ box, call, onModelChange }) {
       "tr",
       {},
       h("td", {}, check),
-      h("th", { scope: "row" }, h("code", { text: version }), " ", active ? h("span", { class: "badge good", text: "active" }) : "", shipped ? h("span", { class: "badge", text: "shipped" }) : ""),
+      h("th", { scope: "row" }, h("code", { text: version }), " ", active ? h("span", { class: "badge good", text: "active" }) : "", shipped ? h("span", { class: "badge", text: "shipped" }) : "", ...verdict(found)),
       ...figures.map((text, at) => h("td", { "data-head": heads[at + 2], text })),
-      h("td", {}, active ? "" : activate, " ", active || shipped ? "" : remove),
+      h("td", {}, active ? "" : activate, " ", proof || (proving && !proving.fault) ? "" : prove, " ", active || shipped ? "" : remove),
     );
   }
 
   return { refresh };
+}
+
+/** What is known of whether it keeps the rule: a badge, or none. */
+function verdict({ proven, proof, proving }) {
+  const [example] = proof?.counter_examples ?? [];
+  if (proving?.fault) return [" ", h("span", { class: "badge poor", text: `no proof: ${proving.fault}` })];
+  if (proving) return [" ", h("span", { class: "badge", text: `being proven, ${percent(proving.progress)}` })];
+  if (proven) return [" ", h("span", { class: "badge good", text: "proven" })];
+  if (example) return [" ", h("span", { class: "badge poor", text: `breaks the rule: ${example.query} → ${example.response}` })];
+  return proof ? [" ", h("span", { class: "badge poor", text: "not proven" })] : [];
 }
 
 /** A button that wants to be pressed twice. */

@@ -1,17 +1,24 @@
 """`/models`: the versions there are, and which one answers."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
+from fastapi.sse import EventSourceResponse
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from app.errors import NotFoundError, StateUnavailableError
 from app.http.api import problem_responses
+from app.http.lifecycle import Lifecycle
 from app.jobs.job import Version
-from app.routes.dependencies import AdminOnly, VersionsDep
+from app.jobs.versions import Versions
+from app.routes.dependencies import AdminOnly, LifecycleDep, VersionsDep
 from app.routes.schemas import VersionList
+from app.routes.train import EVENTS, sse_event
 
 router = APIRouter(
     prefix="/models",
@@ -24,6 +31,9 @@ router = APIRouter(
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 )
+
+LOOK_S = 1.0
+"""How often a version that is being proven is looked at for somebody who watches."""
 
 _VERSION = "^([0-9a-f]{12}|shipped)$"
 
@@ -90,6 +100,37 @@ def prove(version: VersionName, versions: VersionsDep) -> Version:
     as it is, whatever the verdict.
     """
     return versions.prove(version)
+
+
+@router.get(
+    "/{version}/events",
+    summary="Watch a proof",
+    response_class=Response,
+    responses=EVENTS | problem_responses(HTTPStatus.NOT_FOUND),
+)
+async def events(version: VersionName, versions: VersionsDep, lifecycle: LifecycleDep) -> Response:
+    """Server-sent events: the version as it is each second, `progress` while it is being proven.
+
+    Then `end`, and the stream ends.
+    """
+    found = await asyncio.to_thread(versions.get, version)
+    return EventSourceResponse(
+        _stream(lifecycle, versions, found),
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(lifecycle: Lifecycle, versions: Versions, found: Version) -> AsyncIterator[bytes]:
+    while not lifecycle.is_draining:
+        if found.proving is None or found.proving.fault is not None:
+            yield sse_event("end", found)
+            return
+        yield sse_event("progress", found)
+        await asyncio.sleep(LOOK_S)
+        try:
+            found = await asyncio.to_thread(versions.get, found.version)
+        except (NotFoundError, StateUnavailableError):  # deleted meanwhile, or out of reach
+            return
 
 
 @router.delete(

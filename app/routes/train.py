@@ -112,8 +112,10 @@ async def cancel(response: Response, job_id: JobId, store: StoreDep) -> Job:
     return job
 
 
-_EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    HTTPStatus.OK.value: {"content": {"text/event-stream": {}}},
+EVENTS: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK.value: {"content": {"text/event-stream": {}}}
+}
+_EVENTS_RESPONSES = EVENTS | {
     HTTPStatus.NO_CONTENT.value: {"description": "The client has had the end already"},
 }
 
@@ -166,16 +168,17 @@ async def _stream(
             return
         for epoch in epochs:
             after = epoch.epoch
-            yield _event("epoch", epoch, str(after))
+            yield sse_event("epoch", epoch, str(after))
         if job.state.has_ended:
-            yield _event(END, job, END)
+            yield sse_event(END, job, END)
             return
         looks = job.state, job.phase, job.epoch
         if looks != shown or time.monotonic() - shown_at >= HEARTBEAT_S:
             shown, shown_at = looks, time.monotonic()
-            yield _event("progress", job)
+            yield sse_event("progress", job)
         await asyncio.sleep(LOOK_S)
 
 
-def _event(event: str, data: BaseModel, event_id: str | None = None) -> bytes:
+def sse_event(event: str, data: BaseModel, event_id: str | None = None) -> bytes:
+    """A server-sent event with a model as JSON."""
     return format_sse_event(event=event, data_str=data.model_dump_json(), id=event_id)
