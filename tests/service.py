@@ -113,8 +113,11 @@ def clean_environment() -> dict[str, str]:
 
 
 def python_path(folder: Path = SITE, code: str = "") -> str:
-    """A PYTHONPATH with which every Python process runs `code` first, from a file in `folder`."""
+    """A PYTHONPATH with which every Python process runs `code` first, from a file in `folder`.
+
+    What it imports is this checkout, even if another one is installed.
+    """
     if code:
         general = (SITE / "sitecustomize.py").read_text()
         (folder / "sitecustomize.py").write_text(f"{general}\n{code}")
-    return str(folder)
+    return f"{folder}{os.pathsep}{SITE.parents[1]}"
