@@ -137,19 +137,27 @@ def table(medians, starts, servers):
 
 
 def plot(medians, servers, path):
-    """Requests per second over connections, a line for each server."""
+    """How busy each server can be kept, and how long one client waits; the wire's limit on top."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for name in servers:
-        axes.plot(CONNECTIONS, [medians[name, c][0] for c in CONNECTIONS], "o-", label=name)
-    axes.set(xscale="log", xlabel="connections", ylabel="requests/s", xticks=CONNECTIONS)
-    axes.set_xticklabels(CONNECTIONS)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    busy = [medians[name, 64][0] for name in servers]
+    alone = [medians[name, 1][1] for name in servers]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 * len(servers) + 1.2), sharey=True)
+    for axes, values, unit, title in (
+        (left, busy, "{:,.0f}/s", "requests a second, 64 clients at once (longer is better)"),
+        (right, alone, "{:.2f} ms", "wait for an answer, one client (shorter is better)"),
+    ):
+        colours = ["tab:orange" if name.startswith("menny") else "tab:grey" for name in servers]
+        bars = axes.barh(servers, values, color=colours)
+        axes.bar_label(bars, [unit.format(value) for value in values], padding=3, fontsize=8)
+        axes.set_title(title, fontsize=9)
+        axes.margins(x=0.2)
+        axes.xaxis.set_visible(False)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    left.invert_yaxis()
     figure.savefig(path, bbox_inches="tight", dpi=110)
 
 
