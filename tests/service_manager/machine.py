@@ -7,6 +7,7 @@ its environment, as launchd and systemd do. It starts nothing anew.
 
 import contextlib
 import fcntl
+import functools
 import http.server
 import io
 import json
@@ -26,12 +27,14 @@ from typing import NamedTuple
 import pytest
 
 from app.cli import main
+from app.doctor import model
 from app.service import tools
 from app.service.definition import read_env_file
 from app.service.tools import run_tool
 from app.settings import Settings
 
 HEALTHY: dict[str, object] = {"status": "ok", "model_version": "0123456789ab", "proven": True}
+_load_weights = functools.cache(model.load_weights)
 _QUESTIONS = {"print", "show", "version"}
 
 
@@ -115,6 +118,7 @@ class Machine:
             patch.setattr(sys, "argv", ["menny", "service", *arguments])
             patch.setattr(os, "geteuid", lambda: uid)
             patch.setattr(os, "execv", lambda _, command: self.executed.extend(command))
+            patch.setattr(model, "load_weights", _load_weights)
             patch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
             if "PATH" not in environment:
                 patch.setattr(tools, "run_tool", self._run_tool)
