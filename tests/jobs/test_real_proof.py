@@ -48,7 +48,7 @@ def leave_chunks(weights: Weights, staging: Path, *, but: int) -> None:
             lines.write(item.model_dump_json() + "\n")
 
 
-@pytest.mark.slow  # some 10 s of processor time: all queries are listed twice
+@pytest.mark.slow  # every multiset is listed twice: 22 s on a busy machine
 def test_while_a_real_process_finishes_a_proof_no_request_fails_and_no_answer_changes(
     tmp_path: Path,
 ) -> None:
