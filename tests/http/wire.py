@@ -63,9 +63,12 @@ class StubEngine:
 
 
 class StubRetraining:
-    """Has nothing to say."""
+    """Has nothing to say, and proves nothing."""
 
     note = None
+
+    def proof_of(self, *_: object) -> None:
+        """As `app.jobs.retraining.Retraining`."""
 
 
 def stubbed_app(settings: Settings | None = None) -> FastAPI:
