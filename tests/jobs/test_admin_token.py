@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", "/models"),
     ("GET", "/models/shipped"),
     ("POST", "/models/shipped/activate"),
+    ("POST", "/models/shipped/prove"),
     ("DELETE", "/models/shipped"),
 ]
 FILES = [
