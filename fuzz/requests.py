@@ -56,9 +56,9 @@ class StandIn(ServedModel):
         """Letters (B, L) to logits (B, L, V)."""
         return self._forward(letters)
 
-    async def respond_greedily(self, queries: list[str], _: object) -> list[Answer]:
+    async def respond_greedily(self, queries: list[str], _: object) -> list[tuple[str, str]]:
         """As the responder does, without a table."""
-        return self.answer([Prompt(query) for query in queries])
+        return [answer[:2] for answer in self.answer([Prompt(query) for query in queries])]
 
     async def respond(self, prompts: list[Prompt], _: object) -> list[Answer]:
         """As the responder does."""

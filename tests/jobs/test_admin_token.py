@@ -26,6 +26,7 @@ ROUTES = [
     ("GET", "/models/shipped"),
     ("POST", "/models/shipped/activate"),
     ("POST", "/models/shipped/prove"),
+    ("GET", "/models/shipped/events"),
     ("DELETE", "/models/shipped"),
 ]
 FILES = [

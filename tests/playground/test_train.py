@@ -137,7 +137,8 @@ def test_a_version_is_proven_where_the_service_says_so(
 
     playground = unlocked(open_playground, trainable.url)
     page = playground.page
-    proven = page.get_by_role("row", name="Proven")
+    comparison = page.get_by_role("region", name="Comparison")
+    proven = comparison.get_by_role("row", name="Proven")
     page.get_by_label("Compare version").last.check()
     expect(proven).to_have_text("Provenon every query")
     page.route("**/models", answer_with_a_partial_proof)
