@@ -6,6 +6,8 @@
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := .venv/bin
+# Where it is set, each of the hundreds of processes that the tests start compiles every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
