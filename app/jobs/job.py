@@ -224,16 +224,19 @@ class ActiveVersion(BaseModel):
     generation: int = Field(
         ge=1,
         le=2**53 - 1,
-        description="rises whenever another version answers, also when that is an older one",
+        description="rises at each activation, also at that of an older version",
     )
     weights: Sha256 = Field(description="SHA-256 of the weights file")
     card: Sha256 | None = Field(description="SHA-256 of the model card, if there is one")
     answers: Sha256 | None = Field(description="SHA-256 of the answer table, if there is one")
+    proof: Proof | None = Field(None, description="what asking it every query has shown")
 
     @model_validator(mode="after")
-    def _is_named_by_its_weights(self) -> Self:
+    def _is_of_its_weights(self) -> Self:
         if not self.weights.startswith(self.version):
             raise ValueError("the version is not the one of these weights")
+        if self.proof is not None and self.proof.sha256 != self.weights:
+            raise ValueError("the proof is one of other weights")
         return self
 
     @property

@@ -1,11 +1,12 @@
 """The files that a version is made of: its weights and, where there are, its card and its table."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
 from training.proof.answers import MAX_TABLE_SIZE, table_path
 from training.weights import MAX_CARD_SIZE, MAX_FILE_SIZE, card_path
-from training.weights.untrusted import read_file
+from training.weights.untrusted import NoFileError, read_file
 
 Part = Literal["weights", "card", "answers"]
 
@@ -28,6 +29,18 @@ def part_path(weights: Path, part: Part) -> Path:
             return table_path(weights)
 
 
-def read_part(weights: Path, part: Part) -> bytes:
-    """Its bytes, unchecked; raises `NoFileError` if it is not there, or `WeightsError`."""
-    return read_file(part_path(weights, part), MAX_SIZES[part])
+def read_part(weights: Path, part: Part, table: Path | None = None) -> bytes:
+    """Its bytes, unchecked; raises `NoFileError` if it is not there, or `WeightsError`.
+
+    `table` is where the version's answers are, if they are not beside the weights.
+    """
+    path = table if table and part == "answers" else part_path(weights, part)
+    return read_file(path, MAX_SIZES[part])
+
+
+def hash_part(weights: Path, part: Part, table: Path | None = None) -> str | None:
+    """The SHA-256 of what `read_part` gives; `None` if it is not there."""
+    try:
+        return hashlib.sha256(read_part(weights, part, table)).hexdigest()
+    except NoFileError:
+        return None

@@ -86,6 +86,10 @@ class Prover:
         """What asking a version every query there is has shown; `None` without a verdict."""
         return self._verdicts.of(version, card)
 
+    def find_table(self, version: str) -> Path | None:
+        """Where the service keeps a version's answers, if it does."""
+        return next(self._answers.glob(f"{version}*.npz"), None)
+
     def delete_tables(self, version: str) -> None:
         """Delete what the service keeps of a version's answers; raises `OSError`."""
         for table in self._answers.glob(f"{version}*.npz"):

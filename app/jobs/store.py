@@ -7,16 +7,15 @@ Every method is one transaction and may be called from any thread or process; ea
 import logging
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from app.errors import ConflictError, JobRunningError, NotFoundError, UnreadableRowError
 from app.jobs.database import Database
 from app.jobs.job import GateReport, Job, JobPhase, JobState, Promote, VersionRow
+from app.jobs.rows import job_of, version_of
 from app.jobs.schema import active, epochs, jobs, versions
 from training.config import Recipe, TrainingConfig
 from training.epoch import Epoch
@@ -144,7 +143,7 @@ class Store:
         with self._transaction(write=False) as connection:
             for row in connection.execute(query).mappings():
                 try:
-                    found.append(_job_of(row))
+                    found.append(job_of(row))
                 except UnreadableRowError as error:
                     logger.error("%s; it is left out of the list", error)
         return found
@@ -163,7 +162,7 @@ class Store:
         if not rows:
             raise _no_job(job_id)
         reports = [row["report"] for row in rows if row["report"] is not None]
-        return _job_of(rows[0]), [Epoch.model_validate(report) for report in reports]
+        return job_of(rows[0]), [Epoch.model_validate(report) for report in reports]
 
     def _update_job(self, job_id: int, **values: object) -> None:
         with self._transaction() as connection:
@@ -186,17 +185,21 @@ class Store:
                 _add_version(connection, key, datetime.now(UTC), job_id)
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(version=version))
 
-    def activate_version(self, key: str | None, job_id: int | None = None) -> None:
-        """Set the version to serve, now and after a restart; note it in the job that made it."""
+    def activate_version(self, key: str | None, version: str, job_id: int | None = None) -> None:
+        """Set the version to serve, now and after a restart; note it in the job that made it.
+
+        That is a new generation, also where the version is an older one, or the same.
+        """
         with self._transaction() as connection:
             connection.execute(sa.update(active).values(version=key))
+            _raise_generation(connection, version)
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(promoted=True))
 
     def list_versions(self) -> list[VersionRow]:
         """The newest first: by their place, for the clock may have been put back."""
         query = sa.select(versions).order_by(versions.c.place.desc())
         with self._transaction(write=False) as connection:
-            return [_version_of(row) for row in connection.execute(query).mappings()]
+            return [version_of(row) for row in connection.execute(query).mappings()]
 
     def delete_version(self, version: str) -> None:
         """Delete a version's row; it must not be the active one."""
@@ -210,15 +213,15 @@ class Store:
             return version
 
     def announce(self, version: str) -> int:
-        """The generation of the version that answers; another one's is higher, by the clock."""
+        """The generation of the version that answers, a new one if nobody has activated that.
+
+        So it is with weights that were replaced, or answer in place of damaged ones.
+        """
         with self._transaction() as connection:
             known = connection.execute(sa.select(active)).one()
-            generation: int = known.generation
-            if known.announced != version:
-                generation = max(generation + 1, int(time.time()))
-                values = {"announced": version, "generation": generation}
-                connection.execute(sa.update(active).values(values))
-            return generation
+            if known.announced == version:
+                return int(known.generation)
+            return _raise_generation(connection, version)
 
 
 _latest = (
@@ -254,6 +257,15 @@ def _add_version(
     connection.execute(insertion.on_conflict_do_update(index_elements=["version"], set_=values))
 
 
+def _raise_generation(connection: Connection, version: str) -> int:
+    """By the clock, in milliseconds, so that it rises though the database was lost."""
+    known: int = connection.execute(sa.select(active.c.generation)).scalar_one()
+    generation = max(known + 1, time.time_ns() // 10**6)
+    values = {"announced": version, "generation": generation}
+    connection.execute(sa.update(active).values(values))
+    return generation
+
+
 def _no_job(job_id: int) -> NotFoundError:
     return NotFoundError(f"there is no job {job_id}; GET /train lists those there are")
 
@@ -262,38 +274,4 @@ def _read_job(connection: Connection, job_id: int) -> Job:
     row = connection.execute(_SELECT_JOBS.where(jobs.c.id == job_id)).mappings().first()
     if row is None:
         raise _no_job(job_id)
-    return _job_of(row)
-
-
-def _job_of(row: RowMapping) -> Job:
-    """Raises `UnreadableRowError`."""
-    try:
-        fields: dict[str, Any] = dict(row)
-        if row["latest"] is not None:
-            fields |= _progress(Epoch.model_validate(row["latest"]), JobState(row["state"]))
-        return Job.model_validate(fields)
-    except ValueError as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = f"{first['loc'][0]}: {first['msg']}" if first and first["loc"] else str(error)
-        raise UnreadableRowError(
-            f"job {row['id']} can't be read from the database: {what}"
-        ) from None
-
-
-def _progress(epoch: Epoch, state: JobState) -> dict[str, Any]:
-    elapsed = max(0.0, (datetime.now(UTC) - epoch.at).total_seconds())  # the clock may go back
-    return {
-        "progress": epoch.epoch / epoch.num_epochs,
-        "epoch": epoch.epoch,
-        "loss": epoch.loss,
-        "validation": epoch.validation,
-        "eta_seconds": None if state.has_ended else max(0.0, epoch.seconds_left - elapsed),
-    }
-
-
-def _version_of(row: RowMapping) -> VersionRow:
-    try:
-        created = datetime.fromisoformat(row["created"])
-    except (ValueError, TypeError):
-        created = None
-    return VersionRow(str(row["version"]), created, row["job"])
+    return job_of(row)

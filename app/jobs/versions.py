@@ -5,7 +5,6 @@ written whole before there is a row, and the row goes before the file does. A fi
 is taken in again: either a crash left it, or the database was lost.
 """
 
-import hashlib
 import logging
 import re
 import shutil
@@ -21,7 +20,7 @@ from app.errors import (
     StateUnavailableError,
 )
 from app.jobs.job import ActiveVersion, Version
-from app.jobs.parts import Part, part_path, read_part
+from app.jobs.parts import Part, hash_part, read_part
 from app.jobs.proving import Prover
 from app.jobs.serving import Serving, read_card
 from app.jobs.store import Store
@@ -119,7 +118,9 @@ class Versions:
                 raise WeightsError(
                     f"{self._serving.path(key)} holds version {weights.version} now, not {name}"
                 )
-            self._serving.switch(weights, key, lambda: self._store.activate_version(key))
+            self._serving.switch(
+                weights, key, lambda: self._store.activate_version(key, weights.version)
+            )
             logger.info("version %s is active", weights.version)
             return self.get(SHIPPED if key is None else name)
 
@@ -156,7 +157,7 @@ class Versions:
                 self._serving.switch(
                     replace(weights, card=written),
                     key,
-                    lambda: self._store.activate_version(key, job_id),
+                    lambda: self._store.activate_version(key, weights.version, job_id),
                 )
                 logger.info("version %s, made by job %d, is active", weights.version, job_id)
             self._prune()
@@ -190,21 +191,22 @@ class Versions:
             sha256 = self._serving.sha256
             if version is None or sha256 is None:
                 raise ModelUnavailableError("there is no model that answers")
-            path = self._serving.path(key)
-            card, has_table = load_card(path), part_path(path, "answers").exists()
+            path, table = self._serving.path(key), self._prover.find_table(version)
             return ActiveVersion(
                 version=version,
                 generation=self._store.announce(version),
                 weights=sha256,
-                card=hashlib.sha256(read_part(path, "card")).hexdigest() if card else None,
-                answers=card.answers if card and has_table else None,
+                card=hash_part(path, "card"),
+                answers=hash_part(path, "answers", table),
+                proof=self._prover.proof_of(version, load_card(path)),
             )
 
     def read(self, name: str, part: Part) -> bytes:
         """A file of a version's; raises `NotFoundError` if it has none, or `WeightsError`."""
         version = self.get(name)
+        path = self._serving.path(None if version.shipped else version.version)
         try:
-            return read_part(self._serving.path(None if version.shipped else version.version), part)
+            return read_part(path, part, self._prover.find_table(version.version))
         except NoFileError:
             raise NotFoundError(f"version {version.version} has no {part}") from None
 

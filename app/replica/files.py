@@ -6,7 +6,6 @@
 A folder appears whole, by a rename. Nobody vouches for what is in it: it is checked each time.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import StateUnavailableError
 from app.jobs.job import ActiveVersion
-from app.jobs.parts import Part, part_path, read_part
+from app.jobs.parts import Part, hash_part, part_path
 from training.atomic import sync_folder, write_atomically
 from training.errors import WeightsError
 from training.proof.answers import load_table, table_path
@@ -101,7 +100,7 @@ class ReplicaFiles:
         try:
             weights = load_weights(path)
             for part, sha256 in active.parts.items():
-                if hashlib.sha256(read_part(path, part)).hexdigest() != sha256:
+                if hash_part(path, part) != sha256:
                     raise WeightsError(f"{part_path(path, part)} is not as it was announced")
             if active.answers is not None:
                 load_table(table_path(path), weights.sha256)

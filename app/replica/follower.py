@@ -99,8 +99,10 @@ class Follower:
         )
 
     def proof_of(self, version: str, card: ModelCard | None) -> Proof | None:
-        """What the card of a version says of it: its own word is all that a replica has."""
-        return proof_on(card, version)
+        """What its primary or its card says of a version: their word is all that a replica has."""
+        active = self._active
+        told = active.proof if active is not None and active.version == version else None
+        return told or proof_on(card, version)
 
     @property
     def store(self) -> NoReturn:

@@ -14,7 +14,7 @@ from training.weights.untrusted import words_of
 FETCH_S = 60.0
 """Seconds that a whole answer may take, however its bytes trickle in."""
 _TIMEOUT = httpx.Timeout(5, connect=2)
-_MAX_ANNOUNCEMENT = 4096
+_MAX_ANNOUNCEMENT = 16 * 2**10
 
 
 class Primary:

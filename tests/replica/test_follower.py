@@ -1,5 +1,6 @@
 """What a replica does, whatever its primary does: the variants, without a socket."""
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -12,7 +13,8 @@ import pytest
 from app.errors import ConflictError
 from app.replica import follower as follower_module
 from app.replica.files import KEEP
-from tests.jobs.house import SHIPPED, Home, house, version_of
+from tests.end_to_end.load import until
+from tests.jobs.house import SHIPPED, SHIPPED_FILE, Home, house, version_of
 from tests.replica.primary import URL, FakePrimary, Replica, replica, sent
 from training.weights import SHIPPED_WEIGHTS
 
@@ -87,6 +89,29 @@ def test_a_card_that_a_proof_was_put_into_is_followed_in_the_same_generation(
             path for path in (state / "replica").glob("*/*.json") if "1234.5" in path.read_text()
         ]
         assert kept.stem == version
+
+
+def test_a_table_and_a_verdict_that_the_primary_came_to_are_followed_in_the_same_generation(
+    state: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copy(SHIPPED_WEIGHTS, tmp_path / "menny.npz")  # with neither card nor table
+    with (
+        house(tmp_path / "another", weights=weights) as home,
+        replica(state, FakePrimary(home)) as follower,
+    ):
+        follower.follow()
+        before = follower.following
+        assert follower.proof_of(SHIPPED, None) is None
+        home.versions.prove("shipped")
+        asyncio.run(until(lambda: home.versions.get("shipped").proving is None))
+        follower.follow()
+        assert follower.following == before
+        assert follower.proof_of(SHIPPED, None) == SHIPPED_FILE.card.proof
+        (kept,) = (state / "replica").glob("*/*_answers.npz")
+        assert kept.read_bytes() == TABLE
+    with replica(state, FakePrimary(home)) as follower:
+        assert follower.proof_of(SHIPPED, None) is not None
+        assert follower.proof_of(version_of(1), None) is None
 
 
 def test_a_primary_that_is_gone_is_missed_with_a_time_and_the_last_version_goes_on(
@@ -189,7 +214,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "other JSON": (everywhere(lambda: sent(b"[]")), "does not say what is active"),
     "a path as a version": (announcing(version="../../../../x"), "does not say what is active"),
     "another version": (announcing(version="0123456789ab"), "not the one of these weights"),
-    "an endless announcement": (everywhere(lambda: sent(b" " * 10_000)), "larger than 4,096"),
+    "an endless announcement": (everywhere(lambda: sent(b" " * 20_000)), "larger than 16,384"),
     "a redirect": (
         everywhere(lambda: sent(b"", 302, location="http://elsewhere.example/")),
         "answers 302",
