@@ -3,12 +3,15 @@
 What serves without a verdict is proven by itself, and so is what serves without the answer table
 that its proof leaves; any other version on request. One at a time, on the thread of the jobs, and
 only while no job wants to run: the process is ended for one, and begins anew after it. Chunks that
-are done are kept in the staging folder, so that at most one is done twice.
+are done stay in the staging folder until verdict and table are kept: whatever ends a proof, and
+whenever, costs one chunk. One that fails is tried again `RETRY_S` later.
 """
 
 import logging
+import math
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +21,19 @@ from app.jobs.metrics import JobMetrics
 from app.jobs.runner import ChildError, Children
 from app.jobs.serving import Serving
 from app.jobs.verdicts import Verdicts
+from training.atomic import publish
 from training.child.protocol import ProofEvent
 from training.errors import MennyError, ProofStoppedError
 from training.proof.answers import load_table
 from training.proof.check import Proof
+from training.proof.queries import Plan
+from training.proof.run import forget_chunks
 from training.weights import ModelCard
 
 logger = logging.getLogger(__name__)
+
+RETRY_S = 600.0
+"""Seconds until a version that serves is tried again: the disk may have room by then."""
 
 _CHUNKS = re.compile("([0-9a-f]{12})-[0-9a-f]{16}")
 _TABLE = re.compile(r"[.]?([0-9a-f]{12})[0-9a-f]{52}[.]npz([.]\w+)?")
@@ -59,8 +68,8 @@ class Prover:
         self._current: str | None = None
         self._progress = 0.0
         self._faults: dict[str, str] = {}
-        self._looked_at: set[str] = set()
-        """Versions that are not proven by themselves any more, until a restart."""
+        self._not_before: dict[str, float] = {}
+        """When versions may be due by themselves again, on the monotonic clock; infinity: done."""
 
     def request(self, version: str, key: str | None) -> None:
         """Have a version proven; raises `ConflictError` while there is one that is to be."""
@@ -119,6 +128,7 @@ class Prover:
         if due is None:
             return
         version, key = due
+        not_before = math.inf
         try:
             self._prove(version, key, check)
         except (ProofStoppedError, StateUnavailableError):
@@ -127,12 +137,13 @@ class Prover:
         except (MennyError, OSError) as error:
             logger.error("version %s can't be proven: %s", version, error)
             self._note_fault(version, str(error).replace(f"{self._staging.parent}/", ""))
+            not_before = time.monotonic() + RETRY_S
         except Exception:
             logger.exception("the proof of version %s met a fault of the service", version)
             self._note_fault(version, "a fault of the service; its log has more")
         with self._serving.change:
             self._current = self._wanted = None
-            self._looked_at.add(version)
+            self._not_before[version] = not_before
 
     def _note_fault(self, version: str, fault: str) -> None:
         self._faults[version] = fault
@@ -144,7 +155,9 @@ class Prover:
             if self._wanted is not None:
                 self._current = self._wanted[0]
                 return self._wanted
-            if not self._is_automatic or version is None or version in self._looked_at:
+            if not self._is_automatic or version is None:
+                return None
+            if time.monotonic() < self._not_before.get(version, 0):
                 return None
             try:
                 proof = self._verdicts.of(version, self._serving.load(key).card)
@@ -155,9 +168,10 @@ class Prover:
                 logger.error("version %s can't be proven: %s", version, error)
                 is_due = False
             if not is_due:
-                self._looked_at.add(version)
+                self._not_before[version] = math.inf
                 return None
             self._current, self._progress = version, 0.0
+            self._faults.pop(version, None)
             return version, key
 
     def _prove(self, version: str, key: str | None, check: Callable[[], None]) -> None:
@@ -175,11 +189,12 @@ class Prover:
             raise ChildError("the proving process asked other weights than it was told to")
         self._verdicts.keep(proof)
         self._metrics.proofs.labels("proven" if proof.holds else "refuted").inc()
-        if not proof.holds:
+        if proof.holds:
+            logger.info("version %s is proven: whatever it is asked, it keeps the rule", version)
+            self._take_up(version, key, table, proof.sha256)
+        else:
             logger.error("version %s does not keep the rule: %s", version, proof.counter_examples)
-            return
-        logger.info("version %s is proven: whatever it is asked, it keeps the rule", version)
-        self._take_up(version, key, table, proof.sha256)
+        forget_chunks(self._staging, proof.sha256, Plan())
 
     def _take_up(self, version: str, key: str | None, table: Path, sha256: str) -> None:
         """Keep the table, and answer from it if its version serves."""
@@ -189,6 +204,6 @@ class Prover:
                 table.unlink()
                 return
             self._answers.mkdir(exist_ok=True)
-            table.replace(self._answers / f"{sha256}.npz")
+            publish(table, self._answers / f"{sha256}.npz")
             if self._serving.version == version:
                 self._serving.look_up_again()

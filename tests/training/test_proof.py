@@ -27,7 +27,7 @@ from training.proof.queries import (
     count_anagrams,
     multisets,
 )
-from training.proof.run import prove
+from training.proof.run import forget_chunks, prove
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
 from training.weights import (
@@ -197,7 +197,7 @@ def test_findings_merge_in_any_order(forward: Forward) -> None:
 # --- carrying it out ----------------------------------------------------------------------------
 
 
-THREE_CHUNKS = Plan(sample=1_100)
+THREE_CHUNKS = Plan(sample=300)
 
 
 @pytest.fixture
@@ -252,8 +252,19 @@ def test_a_stopped_proof_goes_on_from_there(shipped: Weights, tmp_path: Path) ->
     stop_after(2, shipped, THREE_CHUNKS, tmp_path)
     proof, seen = progress_of(shipped, THREE_CHUNKS, tmp_path)
     assert seen == [2, 3]
-    assert list(tmp_path.iterdir()) == []  # nothing is left
     assert findings_of(proof) == found_by(shipped, THREE_CHUNKS)
+
+
+@pytest.mark.usefixtures("_small_chunks")
+def test_a_finished_proof_asks_nothing_again_until_its_chunks_are_forgotten(
+    shipped: Weights, tmp_path: Path
+) -> None:
+    first, _ = progress_of(shipped, THREE_CHUNKS, tmp_path)
+    again, seen = progress_of(shipped, THREE_CHUNKS, tmp_path)
+    assert seen == [3]
+    assert findings_of(again) == findings_of(first)
+    forget_chunks(tmp_path, shipped.sha256, THREE_CHUNKS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("_small_chunks")

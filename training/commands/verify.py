@@ -22,7 +22,7 @@ from training.graph import FusedMenny
 from training.proof.answers import AnswerTable, save_table, table_path
 from training.proof.check import SAFETY, Proof
 from training.proof.queries import NUM_QUERIES, Plan
-from training.proof.run import prove
+from training.proof.run import forget_chunks, prove
 from training.vocabulary import MAX_QUERY_LENGTH
 from training.weights import SHIPPED_WEIGHTS, Weights, card_path, load_weights, record_proof
 
@@ -123,6 +123,7 @@ def verify(
         _write(report, proof)
     if proof.is_complete and record:
         _record(weights, proof, outcome.table)
+    forget_chunks(cache, proof.sha256, plan)
     typer.echo(_verdict(proof))
     if proof.violations or not proof.withstands_rounding:
         raise typer.Exit(1)

@@ -93,8 +93,8 @@ def prove(
         plan: On which queries.
         processes: How many do it; 1 is this very one, more are children of it.
         forward: What one process asks, in place of NumPy's graph: MLX's on a GPU, for instance.
-        cache: The folder that keeps what was done, so that the next call goes on from there;
-            what it has of this proof is removed when the proof is finished.
+        cache: The folder that keeps what was done, so that the next call goes on from there, and
+            of a finished proof is through at once; `forget_chunks` when the result is kept.
         on_progress: Called at the start and after each chunk.
         should_stop: Asked between chunks; when it says so, `ProofStoppedError` is raised.
         at_first_violation: Whether the first chunk with a violation is the last one.
@@ -142,8 +142,21 @@ def prove(
         table = None
         if is_whole(plan) and proof.holds:
             table = _table(weights, [finished.chunks[chunk].codes for chunk in range(total)])
-        finished.remove()
     return Outcome(proof, table)
+
+
+def forget_chunks(cache: Path, sha256: str, plan: Plan) -> None:
+    """Remove what a folder keeps of a proof, if it keeps anything."""
+    shutil.rmtree(_chunks_folder(cache, sha256, plan), ignore_errors=True)
+
+
+def _chunks_folder(cache: Path, sha256: str, plan: Plan) -> Path:
+    """The folder's name binds the chunks in it to everything that they depend on.
+
+    That is the weights, the plan and what rounding depends on: nothing of another proof is read.
+    """
+    key = repr((sha256, plan, BATCH_SIZE, CHUNK_SIZE, np.__version__, _FORMAT))
+    return cache / f"{sha256[:12]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _table(weights: Weights, codes: Sequence[str | None]) -> AnswerTable:
@@ -152,30 +165,22 @@ def _table(weights: Weights, codes: Sequence[str | None]) -> AnswerTable:
 
 
 class _Finished:
-    """The chunks that are done, kept as lines of a file if there is a folder for it.
-
-    The folder's name binds the file to the weights, the plan and everything that rounding
-    depends on: nothing of another proof is ever read.
-    """
+    """The chunks that are done, kept as lines of a file if there is a folder for it."""
 
     def __init__(self, cache: Path | None, sha256: str, plan: Plan) -> None:
         self.chunks: dict[int, ChunkFindings] = {}
-        self._folder: Path | None = None
+        self._cache = cache
         self._file: TextIO | None = None
         if cache is None:
             return
-        key = repr((sha256, plan, BATCH_SIZE, CHUNK_SIZE, np.__version__, _FORMAT))
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        self._folder = cache / f"{sha256[:12]}-{digest[:16]}"
+        folder = _chunks_folder(cache, sha256, plan)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / "chunks.jsonl").open(
-                "a+", encoding="utf-8", errors="replace"
-            )
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "chunks.jsonl").open("a+", encoding="utf-8", errors="replace")
             self._read(self._file)
             self._write("")  # ends a line that was cut off
         except OSError as error:
-            raise ProofError(f"can't keep the state in {cache}: {error.strerror}") from error
+            raise self._refused(error) from error
 
     def add(self, item: ChunkFindings) -> None:
         """Keep a finished chunk; raises `ProofError` if the disk won't take it."""
@@ -183,13 +188,7 @@ class _Finished:
         try:
             self._write(item.model_dump_json())
         except OSError as error:
-            raise ProofError(f"can't keep the state in {self._folder}: {error.strerror}") from error
-
-    def remove(self) -> None:
-        """Forget everything: the proof is finished."""
-        self.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            raise self._refused(error) from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -200,6 +199,9 @@ class _Finished:
         if self._file is not None:
             self._file.write(line + "\n")
             self._file.flush()
+
+    def _refused(self, error: OSError) -> ProofError:
+        return ProofError(f"can't keep the state in {self._cache}: {error.strerror}")
 
     def _read(self, file: TextIO) -> None:
         file.seek(0)
