@@ -52,9 +52,9 @@ async def traffic(url: str, num_clients: int) -> AsyncIterator[Traffic]:
         await asyncio.gather(*clients)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until a condition holds; fail after a minute."""
-    async with asyncio.timeout(60):
+async def until(condition: Callable[[], bool | Awaitable[bool]], limit_s: float = 60) -> None:
+    """Wait until a condition holds; fail after `limit_s`."""
+    async with asyncio.timeout(limit_s):
         while True:
             holds = condition()
             if holds if isinstance(holds, bool) else await holds:

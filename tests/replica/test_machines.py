@@ -128,7 +128,7 @@ def test_behind_haproxy_updates_restarts_and_a_kill_cost_no_request(tmp_path: Pa
 
 async def _update_and_restart(url: str, primary: Service, replicas: list, start) -> None:
     async with traffic(url, 8) as seen:
-        await _answers_come_from(seen, SHIPPED)
+        await answers_come_from(seen, SHIPPED)
         activate(primary, version_of(1))
         for replica in replicas:
             await asyncio.to_thread(wait_until_it_answers, replica, version_of(1))
@@ -137,7 +137,7 @@ async def _update_and_restart(url: str, primary: Service, replicas: list, start)
                 port = int(replica.url.rpartition(":")[2])
                 status = await asyncio.to_thread(replica.stop_while_busy, how)
                 assert status == (0 if how is signal.SIGTERM else -signal.SIGKILL)
-                await _answers_come_from(seen, version_of(1))  # of the other one
+                await answers_come_from(seen, version_of(1))  # of the other one
                 replicas[number] = await asyncio.to_thread(start, number, port)
                 await asyncio.sleep(1)  # HAProxy looks twice a second
     assert len(seen.answers) > 500
@@ -145,7 +145,7 @@ async def _update_and_restart(url: str, primary: Service, replicas: list, start)
     assert {answer["model_version"] for answer in seen.answers} == {SHIPPED, version_of(1)}
 
 
-async def _answers_come_from(seen: Traffic, version: str) -> None:
+async def answers_come_from(seen: Traffic, version: str) -> None:
     before = len(seen.answers)
     await until(lambda: len(seen.answers) > before + 50)
     assert seen.answers[-1]["model_version"] == version

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from training.dataset import generate_queries
-from training.errors import ProofError, ProofStoppedError, WeightsError
+from training.errors import MissingPackageError, ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.model import build_model
 from training.proof.check import SAFETY, Findings, Proof, check, merge
+from training.proof.on_ray import examine_on_ray
 from training.proof.queries import (
     BATCH_SIZE,
     NUM_QUERIES,
@@ -333,6 +334,14 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.slow
+def test_without_ray_a_proof_on_a_cluster_says_what_to_install(
+    shipped: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'menny\[ray\]'"):
+        prove(shipped, Plan(max_length=1), elsewhere=examine_on_ray("auto"))
+
+
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_path: Path) -> None:
     def kill_one(_: object) -> None:
         for child in multiprocessing.active_children()[:1]:

@@ -21,6 +21,7 @@ from training.evaluation import Forward
 from training.graph import FusedMenny
 from training.proof.answers import AnswerTable, save_table, table_path
 from training.proof.check import SAFETY, Proof
+from training.proof.on_ray import examine_on_ray
 from training.proof.queries import NUM_QUERIES, Plan
 from training.proof.run import forget_chunks, prove
 from training.vocabulary import MAX_QUERY_LENGTH
@@ -34,6 +35,10 @@ def verify(
     processes: Annotated[
         int | None,
         typer.Option(min=1, max=1024, help="Processes to use (as many as there are cores)."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Use the cores of the Ray cluster there, or `auto`."),
     ] = None,
     max_length: Annotated[
         int | None,
@@ -85,7 +90,7 @@ def verify(
         raise typer.BadParameter("--seed goes with --sample")
     if ask is not None and not table:
         raise typer.BadParameter("--ask goes with --table")
-    if table and (sample or max_length or report):
+    if table and (sample or max_length or report or ray):
         raise typer.BadParameter("--table asks no model: it goes with --ask alone")
     check_output("--report", report)
     checked = load_weights(weights)
@@ -96,6 +101,7 @@ def verify(
         return
     plan = Plan(max_length or MAX_QUERY_LENGTH, sample, seed or 0)
     console = Console()
+    elsewhere = examine_on_ray(ray, processes) if ray is not None else None
     with stop_on_signal() as stop, _gpu_forward(checked) as on_gpu:
         typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
         with show_proof_progress(console) as watch:
@@ -105,6 +111,7 @@ def verify(
                     plan,
                     processes=processes or _num_cores(),
                     forward=on_gpu if processes is None else None,
+                    elsewhere=elsewhere,
                     cache=cache,
                     on_progress=watch,
                     should_stop=stop.is_set,

@@ -55,6 +55,10 @@ class ChunkFindings(BaseModel):
     """Seconds that the proof had been running, breaks left out."""
 
 
+ExamineChunks = Callable[[Parameters, Plan, Sequence[int]], Generator[ChunkFindings, None, None]]
+"""Examines the chunks with these numbers, in any order; what it returns is closed at the end."""
+
+
 @dataclass(frozen=True)
 class ProofProgress:
     """Where a proof is."""
@@ -81,6 +85,7 @@ def prove(
     *,
     processes: int = 1,
     forward: Forward | None = None,
+    elsewhere: ExamineChunks | None = None,
     cache: Path | None = None,
     on_progress: Callable[[ProofProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -93,6 +98,7 @@ def prove(
         plan: On which queries.
         processes: How many do it; 1 is this very one, more are children of it.
         forward: What one process asks, in place of NumPy's graph: MLX's on a GPU, for instance.
+        elsewhere: What examines the chunks, in place of processes here.
         cache: The folder that keeps what was done, so that the next call goes on from there, and
             of a finished proof is through at once; `forget_chunks` when the result is kept.
         on_progress: Called at the start and after each chunk.
@@ -121,7 +127,9 @@ def prove(
 
         report()
         pending = [chunk for chunk in range(total) if chunk not in finished.chunks]
-        if min(processes, len(pending)) > 1 and forward is None:
+        if elsewhere is not None and pending:
+            examined = elsewhere(weights.parameters, plan, pending)
+        elif min(processes, len(pending)) > 1 and forward is None:
             examined = _examine_in_children(weights.parameters, plan, pending, processes)
         else:
             examined = (examiner(chunk) for chunk in pending)
@@ -244,7 +252,7 @@ def _examine_in_children(
         (dict(parameters), plan),
     )
     try:
-        yield from pool.map(_examine_chunk, pending)
+        yield from pool.map(examine_chunk, pending)
     except BrokenProcessPool:
         raise ProofError("a worker process died; run the same command again to go on") from None
     finally:
@@ -256,13 +264,19 @@ _examiner: _Examiner  # of a worker process, from its first moment on
 
 def _become_worker(parameters: Parameters, plan: Plan) -> None:
     """What a worker process does first: it lives as long as its parent, and no longer."""
-    global _examiner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the parent decides
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    become_examiner(parameters, plan)
+
+
+def become_examiner(parameters: Parameters, plan: Plan) -> None:
+    """Get this process ready for `examine_chunk`."""
+    global _examiner
     _examiner = _Examiner(parameters, plan)
 
 
-def _examine_chunk(chunk: int) -> ChunkFindings:
+def examine_chunk(chunk: int) -> ChunkFindings:
+    """The findings in a chunk, by its number."""
     return _examiner(chunk)
 
 
