@@ -1,21 +1,32 @@
 """A proof by a real process, which finds nearly all of its chunks done already."""
 
 import base64
+import os
 import shutil
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.in_process import in_process
-from tests.retraining import ADMIN, TOKEN
+from tests.retraining import (
+    ADMIN,
+    TOKEN,
+    admin_of,
+    assert_no_child_is_left,
+    children_of,
+    retrainable_service,
+)
 from training.errors import ProofStoppedError
 from training.proof.answers import load_table, table_path
 from training.proof.check import Findings
 from training.proof.queries import CHUNK_SIZE, Plan
 from training.proof.run import ChunkFindings, prove
-from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
+from training.vocabulary import ALPHABET
+from training.weights import SHIPPED_WEIGHTS, Weights, load_weights, save_weights
 
 QUERIES = ["MeM", "a", "zzZZz", "Menny"]
 
@@ -75,3 +86,84 @@ def test_while_a_real_process_finishes_a_proof_no_request_fails_and_no_answer_ch
         assert another.status_code == 409
     made = load_table(state / "answers" / f"{checked.sha256}.npz", checked.sha256)
     np.testing.assert_array_equal(made.codes, whole.codes)
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow  # a service that starts twice, and a process that lists every multiset thrice
+def test_a_proof_whose_service_and_whose_process_are_killed_is_finished_all_the_same(
+    tmp_path: Path,
+) -> None:
+    weights = Path(shutil.copy(SHIPPED_WEIGHTS, tmp_path / "menny.npz"))
+    checked = load_weights(weights)
+    state = tmp_path / "state"
+    leave_chunks(checked, state / "staging", but=12)
+    (chunks,) = (state / "staging").glob("*/chunks.jsonl")
+    before = chunks.read_bytes().count(b"\n")
+    expected = load_table(table_path(SHIPPED_WEIGHTS), checked.sha256).answers(QUERIES)
+    options = {"MENNY_WEIGHTS": str(weights), "MENNY_PROVE": "auto"}
+
+    with retrainable_service(state, **options) as service:
+        until(lambda: chunks.read_bytes().count(b"\n") > before + 1)
+        service.process.kill()
+        service.process.wait()
+    assert_no_child_is_left(state)
+    done = chunks.read_bytes().count(b"\n")
+
+    with retrainable_service(state, **options) as service, admin_of(service) as admin:
+        until(lambda: chunks.read_bytes().count(b"\n") > done + 1)
+        (child,) = children_of(state)
+        os.kill(child, signal.SIGKILL)
+        until(lambda: (admin.get("/models/shipped").json()["proving"] or {}).get("fault"))
+        proving = admin.get("/models/shipped").json()["proving"]
+        assert "was killed (SIGKILL)" in proving["fault"]
+        health = admin.get("/health")
+        assert (health.status_code, health.json()["answers"]) == (200, "model")
+        assert [service.transform(query)["response"] for query in QUERIES] == expected
+        assert admin.post("/models/shipped/prove").status_code == 202
+        until(lambda: admin.get("/health").json()["answers"] == "table")
+        assert admin.get("/health").json()["proven"]
+        assert [service.transform(query)["response"] for query in QUERIES] == expected
+    assert list((state / "staging").iterdir()) == []
+
+
+@pytest.mark.slow  # a real process lists every multiset and asks 4,096 of them
+def test_weights_that_break_the_rule_are_refuted_with_a_query_and_go_on_answering(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = load_weights(SHIPPED_WEIGHTS)
+    bias = shipped.parameters["fc.bias"].copy()
+    bias[ALPHABET.index("x")] += 20  # above every vowel in some queries
+    assert shipped.card is not None
+    weights = tmp_path / "menny.npz"
+    parameters = dict(shipped.parameters) | {"fc.bias": bias}
+    version = save_weights(weights, parameters, shipped.card).sha256[:12]
+    with in_process(
+        weights=weights, state_dir=tmp_path / "state", admin_token=TOKEN, prove="auto"
+    ) as menny:
+        asked = menny.client.get
+        until(lambda: asked("/health").json()["counter_example"])
+        health = asked("/health").json()
+        query, response = (health["counter_example"][name] for name in ("query", "response"))
+        assert (health["status"], health["proven"]) == ("ok", False)
+        assert (health["model_version"], health["answers"]) == (version, "model")
+        assert "x" in response
+        assert menny.transform(query) == {
+            "query": query,
+            "response": response,
+            "model_version": version,
+        }
+        until(lambda: asked("/models/shipped", headers=ADMIN).json()["proving"] is None)
+        found = asked("/models/shipped", headers=ADMIN).json()
+        assert (found["active"], found["proven"]) == (True, False)
+        assert found["proof"]["violations"] > 0
+        assert f'"query":"{query}"' in asked("/models/shipped/events", headers=ADMIN).text
+        assert 'menny_proofs_total{verdict="refuted"} 1.0' in asked("/metrics").text
+    assert "does not keep the rule" in caplog.text
+    assert repr(query) in caplog.text
+    assert not list((tmp_path / "state").glob("answers/*"))

@@ -131,3 +131,9 @@ def test_the_card_says_what_is_measured_and_proven(
     expect(card.locator("dd b").nth(0)).to_have_text("100 %")
     expect(card.locator("dd b").nth(1)).to_have_text(f"{metrics['excess_nll']:.4f} nats")
     expect(card.locator("dd").nth(2)).to_have_text(re.compile(r"20 % is the ceiling"))
+
+    example = {"query": "MeM", "response": "uxu", "margin": -0.5}
+    refuted = service.client.get("/card").json() | {"proven": False, "counter_example": example}
+    playground.page.route("**/card", lambda route: route.fulfill(json=refuted))
+    playground.page.reload()
+    expect(card).to_contain_text("Not every query is answered by the rule: MeM gets uxu.")
