@@ -1,8 +1,9 @@
-"""What retraining costs those who ask meanwhile: p99 at a steady 100 requests a second.
+"""What work in the background costs those who ask meanwhile: p99 at a steady 100 requests a second.
 
-    python -m benchmarks.retraining [--rate 100] [--seconds 10] [--rounds 3]
+    python -m benchmarks.retraining [training|proving] [--rate 100] [--seconds 10] [--rounds 3]
 
-Starts a service, then takes turns in one run: so many seconds idle, as many while a job trains.
+Each round is a service of its own: so many seconds idle, as many while a job trains or a version is
+being proven.
 Requests are sent when they are due, whether or not earlier ones have been answered, and their
 time counts from when they were due (an open loop: a slow answer can't hide the next one).
 """
@@ -96,22 +97,35 @@ def percentiles(latencies: list[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-def run(rate: float, seconds: float, rounds: int) -> None:
-    figures: dict[str, list[float]] = {"idle": [], "training": []}
+def begin_training(admin: httpx.Client) -> None:
+    job = admin.post("/train", json=LONG).raise_for_status().json()["id"]
+    while not admin.get(f"/train/{job}").json()["epoch"]:
+        time.sleep(0.05)
+
+
+def begin_proving(admin: httpx.Client) -> None:
+    admin.post("/models/shipped/prove").raise_for_status()
+    while not admin.get("/models/shipped").json()["proving"]["progress"]:
+        time.sleep(0.05)
+
+
+BEGIN = {"training": begin_training, "proving": begin_proving}
+
+
+def run(work: str, rate: float, seconds: float, rounds: int) -> None:
+    figures: dict[str, list[float]] = {"idle": [], work: []}
     failures = 0
-    with (
-        tempfile.TemporaryDirectory() as state,
-        retrainable_service(Path(state)) as service,
-        httpx.Client(base_url=service.url, headers=ADMIN, timeout=30, trust_env=False) as admin,
-    ):
-        url = httpx.URL(service.url)
-        asyncio.run(measure(url, rate, 2))  # warm-up
-        for number in range(rounds):
-            for phase in ("idle", "training"):
-                if phase == "training":
-                    job = admin.post("/train", json=LONG).raise_for_status().json()["id"]
-                    while not admin.get(f"/train/{job}").json()["epoch"]:
-                        time.sleep(0.05)
+    for number in range(rounds):
+        with (
+            tempfile.TemporaryDirectory() as state,
+            retrainable_service(Path(state)) as service,
+            httpx.Client(base_url=service.url, headers=ADMIN, timeout=30, trust_env=False) as admin,
+        ):
+            url = httpx.URL(service.url)
+            asyncio.run(measure(url, rate, 2))  # warm-up
+            for phase in figures:
+                if phase == work:
+                    BEGIN[work](admin)
                 latencies, failed = asyncio.run(measure(url, rate, seconds))
                 failures += failed
                 figures[phase] += latencies
@@ -121,21 +135,18 @@ def run(rate: float, seconds: float, rounds: int) -> None:
                     f"max {max(latencies):6.2f} ms  failed {failed}",
                     flush=True,
                 )
-                if phase == "training":
-                    epochs = admin.get(f"/train/{job}").json()["epoch"]
-                    admin.delete(f"/train/{job}").raise_for_status()
-                    print(f"         {epochs} epochs meanwhile")
     (idle_p50, idle_p99), (p50, p99) = map(percentiles, figures.values())
     print(f"{platform.platform()}, {rate:g} requests/s, {rounds} rounds of {seconds:g} s each way")
     print(f"p50 {idle_p50:.2f} -> {p50:.2f} ms, p99 {idle_p99:.2f} -> {p99:.2f} ms")
-    print(f"p99 while training is {p99 / idle_p99:.2f} x idle; {failures} requests failed")
+    print(f"p99 while {work} is {p99 / idle_p99:.2f} x idle; {failures} requests failed")
     sys.exit(failures > 0 or p99 > 3 * idle_p99)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="p99 of /transform, idle and during training")
+    parser = argparse.ArgumentParser(description="p99 of /transform, idle and during other work")
+    parser.add_argument("work", nargs="?", choices=BEGIN, default="training")
     parser.add_argument("--rate", type=float, default=100, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10, help="of each phase in each round")
-    parser.add_argument("--rounds", type=int, default=3, help="idle, then training")
+    parser.add_argument("--rounds", type=int, default=3, help="idle, then the work")
     options = parser.parse_args()
-    run(options.rate, options.seconds, options.rounds)
+    run(options.work, options.rate, options.seconds, options.rounds)
