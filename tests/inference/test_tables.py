@@ -222,6 +222,14 @@ def test_the_table_beside_the_weights_is_looked_at_first_and_a_damaged_one_costs
         assert health_of(menny)["answers"] == "table"
 
 
+def test_a_table_alone_makes_no_version_proven(served: Path) -> None:
+    shutil.copy(table_path(SHIPPED_WEIGHTS), table_path(served))
+    card_path(served).unlink()
+    with in_process(weights=served) as menny:
+        health = health_of(menny)
+        assert (health["answers"], health["proven"]) == ("table", False)
+
+
 def test_a_swap_of_the_model_swaps_its_table_with_it(served: Path, weights: Weights) -> None:
     shutil.copy(table_path(SHIPPED_WEIGHTS), table_path(served))
     with in_process(weights=served) as menny:
