@@ -5,23 +5,24 @@ import os
 import sys
 from pathlib import Path
 
-import platformdirs
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 logger = logging.getLogger(__name__)
 
 _OLD_NAME = ".menny"
 
 
-def default_state_dir() -> Path:
+def default_state_dir(platform: str | None = None) -> Path:
     """An absolute path, the same from whatever folder Menny is called; nothing is made.
 
     In a checkout it is the checkout's own `.menny/`, where Menny is installed the user's data
-    directory.
+    directory, as this platform has it or that of a name of `sys.platform`.
     """
-    return state_dir_of(Path(__file__).resolve().parent.parent)
+    return state_dir_of(Path(__file__).resolve().parent.parent, platform or sys.platform)
 
 
-def state_dir_of(root: Path) -> Path:
+def state_dir_of(root: Path, platform: str) -> Path:
     """The state directory of a Menny whose `app/` is in `root`.
 
     A checkout is told by a pyproject.toml beside `app/` that this user may write: in a container,
@@ -29,8 +30,9 @@ def state_dir_of(root: Path) -> Path:
     """
     if os.access(root / "pyproject.toml", os.W_OK):
         return root / _OLD_NAME
-    name = "Menny" if sys.platform == "darwin" else "menny"
-    return platformdirs.user_data_path(name, appauthor=False)
+    if platform == "darwin":
+        return MacOS("Menny", appauthor=False).user_data_path
+    return Unix("menny", appauthor=False).user_data_path
 
 
 def overlooked_state(state_dir: Path) -> str | None:

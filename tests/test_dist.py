@@ -59,6 +59,9 @@ class Installed:
             self.environment.pop(name, None)
 
     def menny(self, *arguments: str, text: str = "") -> str:
+        return self.run(*arguments, text=text).stdout
+
+    def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [self._menny, *arguments],
             input=text,
@@ -69,7 +72,7 @@ class Installed:
             timeout=100,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done
 
     def serve(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -152,7 +155,10 @@ def test_it_serves_weights_page_and_docs(installed: Installed) -> None:
 
 
 def test_its_commands_work_from_anywhere(installed: Installed) -> None:
-    assert "MENNY_PORT" not in installed.menny("service", "print", "--for", "launchd")
+    printed = installed.run("service", "print", "--for", "launchd").stderr
+    state = installed.home / "Library" / "Application Support" / "Menny"
+    assert f"MENNY_STATE_DIR='{state}'\n" in printed  # on Linux too
+    assert "MENNY_PORT" not in printed
     written = installed.here / "own.npz"
     brief = ("--num-samples=200", "--num-epochs=1", "--num-fresh-queries=100")
     installed.menny("train", *brief, f"--out={written}")

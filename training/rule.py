@@ -113,8 +113,12 @@ class Rule:
     @property
     def num_multisets(self) -> int:
         """Multisets of letters that stand for them: a query and its anagrams are one."""
+        return self.count_multisets(self.max_length)
+
+    def count_multisets(self, max_length: int) -> int:
+        """Those of up to `max_length` letters."""
         size = len(self.alphabet)
-        return sum(math.comb(size + n - 1, n) for n in range(1, self.max_length + 1))
+        return sum(math.comb(size + n - 1, n) for n in range(1, max_length + 1))
 
     @property
     def sha256(self) -> str:

@@ -213,7 +213,9 @@ def print_file(
     """
     manager = manager_here(sandbox, manager_name)
     flags = _given(host=host, port=port, weights=weights)
-    definition = define(manager.env_file, manager.log_dir, flags)
+    platform = "darwin" if manager.name == "launchd" else "linux"
+    defaults = {"MENNY_STATE_DIR": str(default_state_dir(platform))}
+    definition = define(manager.env_file, manager.log_dir, flags, defaults)
     typer.echo(f"# {manager.env_file}\n{env_file_text(definition.variables)}", err=True)
     typer.echo(manager.render(definition).decode(), nl=False)
 

@@ -69,10 +69,11 @@ def quick_checks() -> dict[str, Check]:
             network.addresses_of_localhost(), network.can_listen("::1")
         ),
         "service": lambda _: manager.check_service(manager_here()),
-        "chromium": lambda _: machine.check_chromium(
-            machine.find_chromium(), machine.this_machine().system
-        ),
     }
+    if (ROOT / "tests").is_dir():
+        checks["chromium"] = lambda _: machine.check_chromium(
+            machine.find_chromium(), machine.this_machine().system
+        )
     if sys.platform == "linux":
         checks |= {
             "lingering": lambda _: manager.check_lingering(

@@ -15,7 +15,7 @@ from app.doctor.finding import Finding, fail, ok, warn
 from training.errors import MennyError
 from training.proof.answers import load_table, table_path
 from training.vocabulary import PADDING, Letters
-from training.weights import load_weights
+from training.weights import SHIPPED_WEIGHTS, load_weights
 
 Matrix = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ def check_weights(path: Path) -> Finding:
     try:
         weights = load_weights(path)
     except MennyError as error:
-        return fail(str(error), "git checkout weights/  # or: menny train")
+        return fail(str(error), _as_shipped(path) or f"menny train --force --out {_quoted(path)}")
     if weights.card is None:
         return warn(f"{weights.version} has no card", f"menny verify --weights {_quoted(path)}")
     if not weights.is_proven:
@@ -51,7 +51,7 @@ def check_answers(path: Path) -> Finding:
     except MennyError as error:
         return warn(
             f"{error}; the model answers without it",
-            f"git checkout weights/  # or: menny verify --weights {_quoted(path)}",
+            _as_shipped(path) or f"menny verify --weights {_quoted(path)}",
         )
     found = hashlib.sha256(table.read_bytes()).hexdigest()
     if weights.card is None or weights.card.answers != found:
@@ -152,6 +152,14 @@ def check_speed(seconds: Mapping[str, tuple[float, float]], chosen: str) -> Find
 
 def _batches(queries: Letters, size: int) -> list[Letters]:
     return [queries[start : start + size] for start in range(0, len(queries), size)]
+
+
+def _as_shipped(path: Path) -> str | None:
+    """What brings the shipped files back, where they are a checkout's."""
+    folder = SHIPPED_WEIGHTS.parent
+    if path.parent.resolve() != folder.resolve() or not (folder.parent / ".git").exists():
+        return None
+    return f"git -C {_quoted(folder.parent)} checkout -- {folder.name}"
 
 
 def _quoted(path: Path) -> str:

@@ -26,6 +26,7 @@ from training.child.protocol import ProofEvent
 from training.errors import MennyError, ProofStoppedError
 from training.proof.answers import load_table
 from training.proof.check import Proof
+from training.proof.estimate import LONG_S, estimate_seconds
 from training.proof.queries import Plan
 from training.proof.run import forget_chunks
 from training.weights import ModelCard
@@ -176,6 +177,8 @@ class Prover:
 
     def _prove(self, version: str, key: str | None, check: Callable[[], None]) -> None:
         check()
+        if (seconds := estimate_seconds(Plan(), processes=1)) > LONG_S:
+            logger.warning("a proof takes some %.1f hours on this machine", seconds / 3600)
         self._staging.mkdir(exist_ok=True)
         table = self._staging / "table.npz"
         proof: Proof | None = None

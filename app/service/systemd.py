@@ -57,15 +57,11 @@ class Systemd:
         )
         return text.encode()
 
-    def parse(self, content: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
-        """ExecStart and Environment of a unit."""
+    def parse(self, content: bytes) -> tuple[str, ...]:
+        """ExecStart of a unit; raises `ValueError`."""
         lines = [line.partition("=") for line in content.decode().replace("%%", "%").splitlines()]
         (command,) = [shlex.split(value) for name, _, value in lines if name == "ExecStart"]
-        pairs = [shlex.split(value)[0] for name, _, value in lines if name == "Environment"]
-        return (
-            tuple(part.replace("$$", "$") for part in command),
-            dict(pair.split("=", 1) for pair in pairs),
-        )
+        return tuple(part.replace("$$", "$") for part in command)
 
     def check(self) -> None:
         """A user's service manager answers, and this is not root."""

@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from platformdirs.macos import MacOS
-from platformdirs.unix import Unix
 
 from app.settings import Settings
 from app.state import default_state_dir, log_state_dir, overlooked_state, state_dir_of
 from tests.service import Service, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-DIRECTORIES = {"darwin": MacOS, "linux": Unix}
 
 
 @pytest.fixture
@@ -55,22 +52,20 @@ def test_a_process_in_another_folder_has_the_same_state(tmp_path: Path) -> None:
     [("darwin", "Library/Application Support/Menny"), ("linux", ".local/share/menny")],
 )
 def test_where_menny_is_installed_it_is_the_users_data_directory(
-    home: Path, monkeypatch: pytest.MonkeyPatch, platform: str, expected: str
+    home: Path, platform: str, expected: str
 ) -> None:
-    monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr("platformdirs.PlatformDirs", DIRECTORIES[platform])
     installed = home / "site-packages"
     installed.mkdir()
-    assert state_dir_of(installed) == home / expected
+    assert state_dir_of(installed, platform) == home / expected
 
 
 def test_a_checkout_that_may_not_be_written_is_as_good_as_installed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "pyproject.toml").write_text("")
-    assert state_dir_of(home) == home / ".menny"
+    assert state_dir_of(home, "linux") == home / ".menny"
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
-    assert state_dir_of(home) != home / ".menny"
+    assert state_dir_of(home, "linux") != home / ".menny"
 
 
 def test_menny_state_dir_is_above_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

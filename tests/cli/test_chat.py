@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.cli.command import menny, menny_process
 from tests.cli.terminal import on_a_terminal
 from training.weights import SHIPPED_WEIGHTS
 
 
+@pytest.mark.default_rule
 def test_chat_is_the_books_session() -> None:
     result = menny_process("chat", text="MeM\nM3M\nabcdef\n\nz\nq\nnever read\n")
     assert result.status == 0
@@ -27,6 +30,7 @@ def test_ctrl_d_leaves_the_chat() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.default_rule
 def test_the_arrow_keys_edit_the_line_and_bring_earlier_ones_back() -> None:
     output = on_a_terminal(
         ["chat"],
@@ -40,6 +44,7 @@ def test_the_arrow_keys_edit_the_line_and_bring_earlier_ones_back() -> None:
     assert re.fullmatch(r"[aeiou][AEIOU][aeiou]", answers[0])
 
 
+@pytest.mark.default_rule
 def test_ctrl_c_leaves_the_chat() -> None:
     output = on_a_terminal(["chat"], ("to quit): ", b"MeM\n"), ("to quit): ", b"\x03"))
     assert "Menny: " in output

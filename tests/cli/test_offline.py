@@ -13,10 +13,12 @@ from tests.cli.command import MENNY, menny
 from tests.cli.terminal import on_a_terminal
 from tests.service import clean_environment
 from training.commands.outputs import check_weights_output
+from training.commands.progress import warn_of_long_proof
 from training.commands.tables import meaning_of
 from training.config import RECIPES, Recipe, recipe_config
 from training.dataset import read_dataset
 from training.evaluation import Metrics
+from training.proof.queries import Plan
 from training.weights import SHIPPED_WEIGHTS, Weights, card_path, load_weights
 
 TINY_RUN = ["--num-samples=40", "--batch-size=8", "--num-fresh-queries=500"]
@@ -50,6 +52,7 @@ def test_dataset_train_and_evaluate_work_together_in_the_current_folder(tmp_path
     assert names == {"pairs.jsonl", "menny_model_weights.npz", "menny_model_weights.json"}
 
 
+@pytest.mark.default_rule
 def test_a_bad_row_stops_training_before_it_begins(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("query,label\nMeM,uIu\nMeM,xxx\n")
@@ -159,6 +162,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
     assert len(read_dataset(pairs)) == 5
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -188,6 +192,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert message in done.stderr
 
 
+@pytest.mark.default_rule
 def test_a_dataset_that_excel_has_saved_is_read(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("query,label\r\nMeM,uIu\r\n", encoding="utf-8-sig", newline="")
@@ -228,3 +233,19 @@ def test_evaluate_says_in_words_what_the_figures_mean(
     words = " ".join(meaning_of(Weights({}, "0" * 64), metrics))
     assert says in words
     assert never not in words
+
+
+@pytest.mark.default_rule
+def test_a_proof_of_over_an_hour_is_warned_of_with_the_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_long_proof(Plan(sample=512), processes=1)
+    assert capsys.readouterr().err == ""
+    warn_of_long_proof(Plan(sample=10**12), processes=1)
+    found = re.search(r"1,000,000,000,000 queries, some ([\d,]+)", capsys.readouterr().err)
+    assert found is not None
+    assert int(found[1].replace(",", "")) > 1000
+    monkeypatch.setattr("training.commands.progress.estimate_seconds", lambda *_: 9000)
+    brief = ("--num-samples=64", "--num-epochs=1", "--num-fresh-queries=1")
+    for command in (("verify", "--sample=1"), ("train", *brief, f"--out={tmp_path / 'menny.npz'}")):
+        assert "some 2.5 hours on this machine" in menny(*command).stderr

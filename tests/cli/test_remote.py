@@ -39,6 +39,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield Client(service, state)
 
 
+@pytest.mark.default_rule
 def test_a_version_is_trained_listed_activated_by_its_first_digits_and_deleted(
     remote: Client,
 ) -> None:

@@ -43,7 +43,8 @@ def test_weights_that_are_missing_fail_and_those_without_a_proof_are_warned_of(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "menny.npz"
-    assert check_weights(path).status is Status.FAIL
+    missing = check_weights(path)
+    assert (missing.status, missing.remedy) == (Status.FAIL, f"menny train --force --out {path}")
     weights = load_weights(SHIPPED_WEIGHTS)
     assert weights.card is not None
     save_weights(path, weights.parameters, weights.card.model_copy(update={"proof": None}))
@@ -66,6 +67,18 @@ def test_an_answer_table_is_the_proofs_or_it_is_warned_of(tmp_path: Path) -> Non
     assert check_answers(path).status is Status.OK
     table_path(path).write_bytes(b"damaged")
     assert check_answers(path).status is Status.WARN
+
+
+def test_git_brings_back_what_was_shipped_where_there_is_a_checkout_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "weights" / "menny.npz"
+    monkeypatch.setattr("app.doctor.model.SHIPPED_WEIGHTS", shipped)
+    assert check_weights(shipped).remedy == f"menny train --force --out {shipped}"
+    assert check_answers(shipped).remedy == f"menny verify --weights {shipped}"
+    (tmp_path / ".git").mkdir()
+    remedy = f"git -C {tmp_path} checkout -- weights"
+    assert check_weights(shipped).remedy == check_answers(shipped).remedy == remedy
 
 
 def test_a_table_that_answers_otherwise_than_the_model_fails(

@@ -1,5 +1,6 @@
 """Three forks of this checkout in which nothing but the rule differs: one file to change."""
 
+import re
 import resource
 import shutil
 import subprocess
@@ -13,6 +14,12 @@ from tests.service import clean_environment
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = Path("weights", "menny_model_weights.npz")
+GENERAL = [
+    *("tests/app", "tests/cli", "tests/doctor", "tests/inference", "tests/training"),
+    *(f"tests/routes/test_{name}.py" for name in ("explain", "health", "inference_protocol")),
+    *(f"tests/routes/test_{name}.py" for name in ("observability", "options", "transform")),
+]
+"""Where tests are that hold for any rule, and are cheap; what is about hers is left out."""
 
 
 def fork(folder: Path, rule: str) -> None:
@@ -69,4 +76,9 @@ def test_another_rule_is_one_file_away(name: str, tmp_path: Path) -> None:
     assert "PROVEN" in proven
     asked = run(folder, "app.cli", "verify", "--table", "--ask", "1000")
     assert "answers 1,000 random queries as the table does" in asked
-    run(folder, "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/forks/life.py")
+    pytest_options = ("pytest", "-q", "-n0", "-p", "no:cacheprovider")
+    run(folder, *pytest_options, "tests/forks/life.py")
+    general = run(folder, *pytest_options, "-m", "not slow and not default_rule", *GENERAL)
+    passed = re.search(r"(\d+) passed", general)
+    assert passed is not None
+    assert int(passed[1]) > 300

@@ -13,6 +13,7 @@ from tests.http.wire import Wire, stubbed
 from tests.in_process import InProcess, in_process
 from tests.raw_http import exchange
 from tests.retraining import ADMIN, TOKEN
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS
 
 SECRET_LOOKS = re.compile(
@@ -118,7 +119,7 @@ def test_no_error_shows_where_weights_are_that_can_t_be_used(
     weights = tmp_path / "damaged.npz"
     weights.write_bytes(SHIPPED_WEIGHTS.read_bytes()[:1000])
     with in_process(weights=weights) as service:
-        response = service.client.post("/transform", json={"query": "MeM"})
+        response = service.client.post("/transform", json={"query": RULE.example})
         assert response.status_code == 503
         assert "damaged.npz" in response.json()["detail"]
         for text in (response.text, service.client.get("/health").text):
@@ -128,7 +129,7 @@ def test_no_error_shows_where_weights_are_that_can_t_be_used(
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/transform", {"query": "MeM"}), ("/transform/batch", {"queries": ["a"]})],
+    [("/transform", {"query": RULE.example}), ("/transform/batch", {"queries": ["a"]})],
 )
 def test_no_bug_shows_what_it_says(path: str, body: dict[str, object]) -> None:
     with stubbed() as service:

@@ -8,6 +8,7 @@ import pytest
 from tests.cli import command
 from tests.http.wire import stubbed
 from tests.in_process import InProcess
+from training.rule import RULE
 
 TRUSTED = "https://trusted.example:8443"
 
@@ -20,7 +21,7 @@ def opened() -> Iterator[InProcess]:
 
 def ask(menny: InProcess, **headers: str) -> httpx.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return menny.client.post("/transform", json={"query": "MeM"}, headers=names)
+    return menny.client.post("/transform", json={"query": RULE.example}, headers=names)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +51,14 @@ def test_so_it_is_where_only_sec_fetch_site_says_so(menny: InProcess, site: str)
 
 def test_two_origins_are_400(menny: InProcess) -> None:
     headers = [("Origin", menny.url), ("Origin", "https://elsewhere.example")]
-    response = menny.client.post("/transform", json={"query": "MeM"}, headers=headers)
+    response = menny.client.post("/transform", json={"query": RULE.example}, headers=headers)
     assert response.status_code == 400
     assert "Origin" in response.json()["detail"]
 
 
 def test_two_sites_are_400(menny: InProcess) -> None:
     headers = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-origin")]
-    response = menny.client.post("/transform", json={"query": "MeM"}, headers=headers)
+    response = menny.client.post("/transform", json={"query": RULE.example}, headers=headers)
     assert response.status_code == 400
     assert "Sec-Fetch-Site" in response.json()["detail"]
 

@@ -5,6 +5,7 @@ import pytest
 from app.errors import DeadlineError, EngineError, OverloadedError
 from tests.http.wire import stubbed
 from training.errors import MennyError, TrainingError
+from training.rule import RULE
 
 
 class NewError(MennyError):
@@ -30,7 +31,7 @@ def test_each_kind_of_error_has_its_status_and_a_problem_document(
 ) -> None:
     with stubbed() as menny:
         menny.app.state.responder.error = error
-        body = {"query": "MeM"} if path == "/transform" else {"queries": ["MeM"]}
+        body = {"query": RULE.example} if path == "/transform" else {"queries": [RULE.example]}
         response = menny.client.post(path, json=body)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"

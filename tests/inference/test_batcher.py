@@ -21,6 +21,7 @@ from app.inference.decoding import Prompt
 from app.inference.engine import Engine
 from app.inference.model import Answer, ServedModel
 from app.metrics import ServiceMetrics
+from training.rule import RULE
 from training.weights import Weights
 
 
@@ -81,7 +82,7 @@ def test_what_waits_while_the_engine_is_busy_rides_in_one_batch(weights: Weights
 
     async def scenario() -> None:
         hold = Hold(house)
-        asked = [asyncio.create_task(house.ask(query)) for query in ("a", "B", "cD")]
+        asked = [asyncio.create_task(house.ask(query)) for query in RULE.alphabet[:3]]
         await asyncio.sleep(0)  # the tasks submit
         hold.let_go()
         await asyncio.gather(*asked)
@@ -95,10 +96,11 @@ def test_a_batch_has_at_most_max_batch_prompts(weights: Weights) -> None:
 
     async def scenario() -> None:
         hold = Hold(house)
-        asked = asyncio.create_task(house.ask(*"abcdefghij"))
+        asked = asyncio.create_task(house.ask(*RULE.alphabet[:10]))
         await asyncio.sleep(0)
         hold.let_go()
-        assert [answer.response.isupper() for answer in await asked] == [True] * 10
+        answered = zip(RULE.alphabet, await asked, strict=False)
+        assert all(answer.response in RULE.answers[query] for query, answer in answered)
 
     house.run(scenario())
     assert house.batch_sizes() == (3, 10)
@@ -109,10 +111,10 @@ def test_an_idle_engine_answers_at_once_unless_told_to_wait(weights: Weights) ->
 
     async def scenario() -> tuple[float, float]:
         begin = time.monotonic()
-        await asyncio.gather(house.ask("a"), house.ask("b"))
+        await asyncio.gather(house.ask(RULE.alphabet[0]), house.ask(RULE.alphabet[1]))
         one_by_one = time.monotonic() - begin
         begin = time.monotonic()
-        await house.ask(*["a"] * 64)  # full: there is nothing to wait for
+        await house.ask(*[RULE.example] * 64)  # full: there is nothing to wait for
         return one_by_one, time.monotonic() - begin
 
     waited, full = house.run(scenario())
@@ -126,7 +128,7 @@ def test_overload_is_refused_at_once_and_what_was_accepted_is_answered(weights: 
 
     async def scenario() -> None:
         hold = Hold(house)
-        accepted = asyncio.create_task(house.ask("a", "b", "c"))
+        accepted = asyncio.create_task(house.ask(*RULE.alphabet[:3]))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="3 queries are waiting"):
             await house.ask("d")
@@ -153,11 +155,11 @@ def test_a_caller_that_is_cancelled_frees_its_place(weights: Weights) -> None:
 
     async def scenario() -> None:
         hold = Hold(house)
-        gone = asyncio.create_task(house.ask("a"))
+        gone = asyncio.create_task(house.ask(RULE.alphabet[0]))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        next_one = asyncio.create_task(house.ask("b"))
+        next_one = asyncio.create_task(house.ask(RULE.alphabet[1]))
         await asyncio.sleep(0)
         hold.let_go()
         assert len(await next_one) == 1
@@ -171,9 +173,9 @@ def test_a_caller_that_disconnects_from_a_long_queue_frees_its_place(weights: We
     async def scenario() -> None:
         hold = Hold(house)
         gone = asyncio.Event()
-        first = asyncio.create_task(house.ask("a", "b"))
+        first = asyncio.create_task(house.ask(*RULE.alphabet[:2]))
         await asyncio.sleep(0)
-        leaver = asyncio.create_task(house.responder.respond([Prompt("c")], gone.wait))
+        leaver = asyncio.create_task(house.responder.respond([Prompt(RULE.example)], gone.wait))
         await asyncio.sleep(0)
         assert len(house.batcher) == 3
         gone.set()
@@ -192,7 +194,7 @@ def test_no_answer_in_time_is_an_error_and_frees_the_place(weights: Weights) -> 
     async def scenario() -> None:
         hold = Hold(house)
         with pytest.raises(DeadlineError, match=r"within 0.05 s"):
-            await house.ask("a")
+            await house.ask(RULE.alphabet[0])
         assert len(house.batcher) == 0
         hold.let_go()
 
@@ -208,8 +210,8 @@ def test_a_failed_forward_pass_fails_its_batch_and_the_next_one_works(
         with monkeypatch.context() as patch:
             patch.setattr(ServedModel, "logits", lambda *_: 1 / 0)
             with pytest.raises(EngineError):
-                await house.ask("a")
-        assert (await house.ask("a"))[0].response in "AEIOU"
+                await house.ask(RULE.alphabet[0])
+        assert (await house.ask(RULE.alphabet[0]))[0].response in RULE.answers[RULE.alphabet[0]]
 
     house.run(scenario())
 
@@ -220,7 +222,7 @@ def test_without_a_model_there_is_a_reason() -> None:
 
     async def scenario() -> None:
         with pytest.raises(ModelUnavailableError, match="no such file"):
-            await house.ask("a")
+            await house.ask(RULE.alphabet[0])
 
     house.run(scenario())
 
@@ -230,7 +232,7 @@ def test_stopping_answers_what_was_accepted(weights: Weights) -> None:
 
     async def scenario() -> None:
         hold = Hold(house)
-        asked = asyncio.create_task(house.ask(*"abcdefgh"))
+        asked = asyncio.create_task(house.ask(*RULE.alphabet[:8]))
         await asyncio.sleep(0)
         house.batcher.close()
         hold.let_go()
@@ -249,6 +251,6 @@ def test_a_model_that_cant_be_loaded_leaves_the_old_one_serving(
             patch.setattr("app.inference.model.Settler", lambda *_: 1 / 0)
             with pytest.raises(EngineError, match="can't be built; the log says more"):
                 await asyncio.to_thread(house.engine.prepare, weights)
-        assert (await house.ask("a"))[0].model_version == weights.version
+        assert (await house.ask(RULE.alphabet[0]))[0].model_version == weights.version
 
     house.run(scenario())

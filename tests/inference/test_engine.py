@@ -13,6 +13,7 @@ from app.inference.decoding import Prompt
 from app.inference.engine import MAX_FAILURES, Engine, engine_of
 from app.inference.model import Backend
 from app.metrics import ServiceMetrics
+from training.rule import RULE
 from training.weights import Weights
 
 
@@ -33,7 +34,7 @@ class Broken:
 def test_a_call_after_the_end_is_refused_and_not_waited_for(weights: Weights) -> None:
     with engine_of(weights) as engine:
         pass
-    for use in (lambda: engine.prepare(weights), lambda: engine.answer(Prompt("a"))):
+    for use in (lambda: engine.prepare(weights), lambda: engine.answer(Prompt(RULE.alphabet[0]))):
         with pytest.raises(ModelUnavailableError, match="has been stopped"):
             use()
 
@@ -44,7 +45,7 @@ def test_a_prompt_after_the_end_is_refused(weights: Weights) -> None:
         pass
 
     async def submit() -> None:
-        batcher.submit([Prompt("a")])
+        batcher.submit([Prompt(RULE.alphabet[0])])
 
     with pytest.raises(ModelUnavailableError):
         asyncio.run(submit())
@@ -99,4 +100,4 @@ def test_a_model_that_cannot_be_built_leaves_the_old_one_answering(
             patch.setattr("app.inference.engine.ServedModel", lambda *_: 1 / 0)
             with pytest.raises(EngineError, match="can't be built; the log says more"):
                 engine.prepare(weights)
-        assert engine.answer(Prompt("a")).model_version == weights.version
+        assert engine.answer(Prompt(RULE.alphabet[0])).model_version == weights.version

@@ -12,8 +12,15 @@ from training.architecture import NUM_HEADS, NUM_LAYERS
 from training.backend import mx
 from training.dataset import generate_queries
 from training.model import build_model
+from training.rule import RULE
 from training.trainer import forward_of
-from training.vocabulary import decode_batch, encode_batch, one_hot
+from training.vocabulary import (
+    MAX_QUERY_LENGTH,
+    VOCABULARY_SIZE,
+    decode_batch,
+    encode_batch,
+    one_hot,
+)
 from training.weights import Weights
 
 QUERIES = decode_batch(generate_queries(40, np.random.default_rng(21)))
@@ -42,9 +49,9 @@ def test_the_explained_pass_ends_with_the_served_logits(model: ServedModel, quer
 def test_every_row_of_attention_sums_to_1_in_all_layers_and_heads(
     restless: dict[str, np.ndarray],
 ) -> None:
-    explanation = Explainer(restless)(encode_batch(["MeM"])[0])
+    explanation = Explainer(restless)(encode_batch([RULE.example])[0])
     for weights in (explanation.encoder, explanation.decoder, explanation.cross):
-        assert weights.shape == (NUM_LAYERS, NUM_HEADS, 5, 5)
+        assert weights.shape == (NUM_LAYERS, NUM_HEADS, MAX_QUERY_LENGTH, MAX_QUERY_LENGTH)
         assert weights.std() > 0.005
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
 
@@ -62,8 +69,8 @@ def test_the_weights_are_those_of_the_formula_computed_by_hand(
     restless: dict[str, np.ndarray],
 ) -> None:
     """The first layers, whose inputs are the letters themselves, in NumPy and float64."""
-    letters = encode_batch(["acB"])[0]  # the canonical form: as it is
-    explanation = Explainer(restless)(letters)
+    letters = encode_batch([RULE.alphabet[0] + RULE.alphabet[2]])[0]  # the canonical form: as it is
+    explanation, width = Explainer(restless)(letters), VOCABULARY_SIZE // NUM_HEADS
     for attention, found in [
         ("encoder.layers.0.attention", explanation.encoder),
         ("decoder.layers.0.self_attention", explanation.decoder),
@@ -75,16 +82,20 @@ def test_the_weights_are_those_of_the_formula_computed_by_hand(
         rows = rows * restless[f"{layer}.ln1.weight"] + restless[f"{layer}.ln1.bias"]
         queries, keys = (
             (rows @ restless[f"transformer.{attention}.{kind}_proj.weight"].T)
-            .reshape(5, 4, 13)
+            .reshape(MAX_QUERY_LENGTH, NUM_HEADS, width)
             .swapaxes(0, 1)
             for kind in ("query", "key")
         )
-        expected = softmax(queries @ keys.swapaxes(1, 2) / math.sqrt(13))  # (H, L, L)
+        expected = softmax(queries @ keys.swapaxes(1, 2) / math.sqrt(width))  # (H, L, L)
         np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 def test_explanations_and_answers_share_a_batch(model: ServedModel) -> None:
-    prompts = [Prompt("MeM"), Prompt("MeM", explain=True), Prompt("hello", candidates=2)]
+    prompts = [
+        Prompt(RULE.example),
+        Prompt(RULE.example, explain=True),
+        Prompt(RULE.alphabet[0], candidates=2),
+    ]
     plain, explained, other = model.answer(prompts)
     assert plain.explanation is None
     assert plain.distribution is None
@@ -100,6 +111,6 @@ def test_nothing_is_kept_from_one_query_to_the_next(weights: Weights) -> None:
     explain = Explainer(weights.parameters)
     before = mx.get_active_memory()
     for _ in range(5):
-        explain(encode_batch(["MeM"])[0])
+        explain(encode_batch([RULE.example])[0])
     assert mx.get_active_memory() - before < 100_000
     assert explain._encoder == explain._decoder == explain._cross == []

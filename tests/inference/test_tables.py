@@ -60,6 +60,7 @@ def served(tmp_path: Path) -> Path:
 # --- what the table says ------------------------------------------------------------------------
 
 
+@pytest.mark.default_rule
 def test_the_table_answers_what_the_model_answers_alone_and_in_a_batch(
     menny: InProcess, asked_of_the_model: InProcess
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_same_query_gets_the_same_answer_whatever_its_batch_and_its_anagrams
         assert pairs[0] == pairs[1]
 
 
+@pytest.mark.default_rule
 def test_the_first_candidate_and_the_likeliest_letter_are_the_tables_answer(
     menny: InProcess, weights: Weights
 ) -> None:
@@ -115,6 +117,7 @@ def closest_multisets(weights: Weights, count: int) -> list[str]:
     return decode_batch(queries[margins.min(axis=1).argsort()[:count]])
 
 
+@pytest.mark.default_rule
 def test_sampling_and_candidates_are_the_models(menny: InProcess) -> None:
     before = counted(menny, "model")
     menny.transform("MeM", temperature=1, seed=1)
@@ -174,6 +177,7 @@ PUTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.default_rule
 def test_whatever_is_in_the_tables_place_the_model_answers_and_health_says_why(
     served: Path, weights: Weights
 ) -> None:
@@ -230,6 +234,7 @@ def test_a_table_alone_makes_no_version_proven(served: Path) -> None:
         assert (health["answers"], health["proven"]) == ("table", False)
 
 
+@pytest.mark.default_rule
 def test_a_swap_of_the_model_swaps_its_table_with_it(served: Path, weights: Weights) -> None:
     shutil.copy(table_path(SHIPPED_WEIGHTS), table_path(served))
     with in_process(weights=served) as menny:
@@ -266,6 +271,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         go_on.set()
 
 
+@pytest.mark.default_rule
 def test_while_the_model_is_being_loaded_the_table_answers_and_the_rest_gets_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -290,6 +296,7 @@ def test_while_the_model_is_being_loaded_the_table_answers_and_the_rest_gets_503
         assert menny.transform("MeM", candidates=1)["response"] == "aIa"
 
 
+@pytest.mark.default_rule
 def test_a_model_that_cant_be_built_leaves_the_table_answering(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -309,6 +316,7 @@ def test_a_model_that_cant_be_built_leaves_the_table_answering(
         assert "there is no GPU any more" in refused.json()["detail"]
 
 
+@pytest.mark.default_rule
 def test_an_engine_that_fails_beside_a_table_is_said_and_does_not_end_the_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -330,6 +338,7 @@ def test_an_engine_that_fails_beside_a_table_is_said_and_does_not_end_the_servic
         assert not menny.app.state.lifecycle.has_failed
 
 
+@pytest.mark.default_rule
 def test_a_look_up_waits_for_no_queue_and_no_engine(menny: InProcess) -> None:
     go_on, is_busy = threading.Event(), threading.Event()
     menny.app.state.engine._batcher.call(lambda: (is_busy.set(), go_on.wait(60)))

@@ -65,12 +65,16 @@ def test_what_serves_without_a_verdict_is_proven_once_and_its_table_is_taken_up(
         assert home.children.num_proofs == 0
 
 
-def test_a_version_that_is_promoted_is_proven(tmp_path: Path) -> None:
+def test_a_version_that_is_promoted_is_proven_and_a_long_proof_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.jobs.proving.estimate_seconds", lambda *_, **__: 9000)
     with house(tmp_path, prove="auto", answers="model") as home:
         home.children.proof = VIOLATED
         made = home.make(1, promote="always")
         wait_for(home, has_a_verdict, made)
         assert home.children.num_proofs == 1
+    assert "a proof takes some 2.5 hours on this machine" in caplog.text
 
 
 def test_a_violation_is_said_with_its_query_and_changes_nothing_of_what_serves(

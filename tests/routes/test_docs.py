@@ -23,6 +23,7 @@ def document(service: Service) -> dict[str, Any]:
     return service.client.get("/openapi.json").json()
 
 
+@pytest.mark.default_rule
 def test_the_docs_page_works_with_no_request_to_any_other_host(
     service: Service, page: Page
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_errors_of_transform_are_documented_as_problems(document: dict[str, 
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+@pytest.mark.default_rule
 def test_the_query_is_described_by_its_length_and_letters(document: dict[str, Any]) -> None:
     query = document["components"]["schemas"]["TransformRequest"]["properties"]["query"]
     assert (query["minLength"], query["maxLength"]) == (1, 5)

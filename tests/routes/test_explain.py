@@ -13,6 +13,7 @@ from app.inference.engine import Engine
 from app.inference.model import Served
 from app.metrics import ServiceMetrics
 from tests.in_process import InProcess
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 
@@ -22,13 +23,15 @@ def explain(menny: InProcess, query: str) -> dict[str, object]:
     return response.json()
 
 
-@pytest.mark.parametrize("query", ["a", "MeM", "HELLO"])
+@pytest.mark.parametrize(
+    "query", [RULE.alphabet[0], RULE.example, RULE.alphabet[-1] * RULE.max_length]
+)
 def test_an_explanation_goes_with_the_answer(menny: InProcess, query: str) -> None:
     answer = menny.transform(query, candidates=10)
     explanation = explain(menny, query)
     assert explanation["response"] == answer["response"]
     assert explanation["model_version"] == answer["model_version"]
-    assert explanation["positions"] == [*query, *[""] * (5 - len(query))]
+    assert explanation["positions"] == [*query, *[""] * (RULE.max_length - len(query))]
     assert len(explanation["distribution"]) == len(query)
     for position, candidates in enumerate(answer["candidates"]):
         shown = dict(
@@ -41,15 +44,15 @@ def test_an_explanation_goes_with_the_answer(menny: InProcess, query: str) -> No
 def test_the_attention_has_all_layers_heads_and_positions_and_its_rows_sum_to_1(
     menny: InProcess,
 ) -> None:
-    attention = explain(menny, "aBc")["attention"]
+    attention = explain(menny, RULE.example)["attention"]
     assert list(attention) == ["encoder", "decoder", "cross"]
     for weights in attention.values():
         array = np.array(weights)
-        assert array.shape == (6, 4, 5, 5)
+        assert array.shape == (6, RULE.num_heads, RULE.max_length, RULE.max_length)
         np.testing.assert_allclose(array.sum(axis=-1), 1, atol=5e-6)
 
 
-@pytest.mark.parametrize("body", [{"query": "a1"}, {"query": ""}, {}, {"query": "a", "seed": 1}])
+@pytest.mark.parametrize("body", [{"query": "!"}, {"query": ""}, {}, {"query": "a", "seed": 1}])
 def test_a_bad_query_gets_the_problem_that_transform_gives(
     menny: InProcess, body: dict[str, object]
 ) -> None:
@@ -71,14 +74,15 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
         engine.served = Served("0" * 12, None, None, "", model=cast("Any", object()))
         responder = Responder(engine, batcher, metrics, timeout_s=60)
         waiting = [
-            asyncio.ensure_future(responder.explain("a", never)) for _ in range(MAX_EXPLANATIONS)
+            asyncio.ensure_future(responder.explain(RULE.example, never))
+            for _ in range(MAX_EXPLANATIONS)
         ]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="try again"):
-            await responder.explain("a", never)
+            await responder.explain(RULE.example, never)
         waiting.pop().cancel()
         await asyncio.sleep(0)
-        freed = asyncio.ensure_future(responder.explain("a", never))
+        freed = asyncio.ensure_future(responder.explain(RULE.example, never))
         await asyncio.sleep(0)
         assert not freed.done()  # it has the place of the one that was cancelled
         for future in [*waiting, freed]:
@@ -90,7 +94,7 @@ def test_more_explanations_at_once_than_the_engine_should_bear_are_refused() -> 
 
 
 def test_explanations_are_counted_in_the_metrics(menny: InProcess) -> None:
-    explain(menny, "MeM")
+    explain(menny, RULE.example)
     assert 'menny_requests_total{route="/explain",status="200"}' in (
         menny.client.get("/metrics").text
     )
@@ -102,5 +106,5 @@ def test_the_card_is_that_of_the_model_that_answers(menny: InProcess) -> None:
     assert weights.card is not None
     assert shown["model_version"] == weights.version
     assert shown["proven"] is True
-    assert shown["card"]["proof"]["queries"] == 387_659_012
+    assert shown["card"]["proof"]["queries"] == RULE.num_queries
     assert shown["card"] == weights.card.model_dump(mode="json")

@@ -5,6 +5,7 @@ import pytest
 
 from tests.in_process import InProcess, in_process
 from tests.service import Service, running_service
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS, load_weights, save_weights
 
 
@@ -43,7 +44,7 @@ def test_without_loadable_weights_the_service_starts_and_says_why_it_cant_answer
         assert health.status_code == 503
         assert health.json()["status"] == "unavailable"
         assert service.client.get("/health/live").status_code == 200
-        transform = service.client.post("/transform", json={"query": "MeM"})
+        transform = service.client.post("/transform", json={"query": RULE.example})
         assert transform.status_code == 503
         assert transform.headers["content-type"] == "application/problem+json"
         reasons = [health.json()["reason"], transform.json()["detail"]]
@@ -58,7 +59,7 @@ def test_weights_without_a_card_serve_and_claim_no_accuracy(tmp_path: Path) -> N
     path.write_bytes(SHIPPED_WEIGHTS.read_bytes())
     with in_process(weights=path) as service:
         assert service.client.get("/health").json()["rule_accuracy"] is None
-        assert service.transform("MeM")["model_version"] == load_weights(path).version
+        assert service.transform(RULE.example)["model_version"] == load_weights(path).version
 
 
 def test_the_weights_named_by_the_environment_are_served(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_the_weights_named_by_the_environment_are_served(tmp_path: Path) -> None
     bias = shipped.parameters["fc.bias"] + 0.125
     card = save_weights(path, dict(shipped.parameters) | {"fc.bias": bias}, shipped.card)
     with in_process(weights=path) as service:
-        assert service.transform("MeM")["model_version"] == card.sha256[:12]
+        assert service.transform(RULE.example)["model_version"] == card.sha256[:12]
 
 
 def test_a_second_service_on_the_same_port_says_that_it_is_taken(service: Service) -> None:

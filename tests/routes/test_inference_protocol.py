@@ -14,9 +14,10 @@ from tritonclient.utils import InferenceServerException
 from app.routes.tensors import MAX_QUERIES
 from tests.in_process import InProcess, in_process
 from tests.service import Service
+from training.rule import RULE
 from training.vocabulary import ALPHABET
 
-QUERIES = ["MeM", "hello", "Z", "MeM"]
+QUERIES = [RULE.example, RULE.alphabet[-1] * RULE.max_length, RULE.alphabet[0], RULE.example]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,10 @@ def test_probabilities_are_those_of_explain_with_zeros_after_the_end_however_the
         for binary in (True, False)
     ]
     probabilities = found[0].as_numpy("probabilities")
-    assert (probabilities.shape, probabilities.dtype) == ((4, 5, 52), np.float32)
+    assert (probabilities.shape, probabilities.dtype) == (
+        (4, RULE.max_length, len(ALPHABET)),
+        np.float32,
+    )
     assert (found[1].as_numpy("probabilities") == probabilities).all()
     for row, query, response in zip(
         probabilities, QUERIES, texts_of(found[0].as_numpy("response")), strict=True
@@ -115,12 +119,12 @@ def test_a_seed_gives_each_query_the_sample_that_transform_gives_it(
 @pytest.mark.parametrize(
     ("queries", "options", "status", "message"),
     [
-        (["MeM", "a1"], {}, "400", "element 1 of the input query: character 2 of the query"),
+        ([RULE.example, "!"], {}, "400", "element 1 of the input query: character 1 of the query"),
         (["é"], {}, "400", "U+00E9"),
-        (["MeM"], {"model_version": "0123456789ab"}, "404", "is not the one that answers"),
-        (["MeM"], {"parameters": {"temperature": 3.0}}, "400", "temperature"),
-        (["MeM"], {"parameters": {"warmth": 1}}, "400", "there is no field 'warmth'"),
-        (["a"] * (MAX_QUERIES + 1), {}, "400", "1 to 1,024 queries"),
+        ([RULE.example], {"model_version": "0123456789ab"}, "404", "is not the one that answers"),
+        ([RULE.example], {"parameters": {"temperature": 3.0}}, "400", "temperature"),
+        ([RULE.example], {"parameters": {"warmth": 1}}, "400", "there is no field 'warmth'"),
+        ([RULE.example] * (MAX_QUERIES + 1), {}, "400", "1 to 1,024 queries"),
     ],
 )
 def test_tritons_client_is_told_what_is_wrong(
@@ -169,15 +173,21 @@ def assert_error(response: httpx.Response, status: int, fragment: str) -> None:
 
 
 def test_nested_data_and_a_name_of_the_model_are_taken(menny: InProcess) -> None:
-    body = body_of(shape=[2, 1], data=[["MeM"], ["a"]]) | {"model_name": "menny"}
+    body = body_of(shape=[2, 1], data=[[RULE.example], [RULE.alphabet[0]]]) | {
+        "model_name": "menny"
+    }
     (output,) = infer(menny, body).json()["outputs"]
     assert output["shape"] == [2, 1]
-    assert output["data"] == [menny.transform(query)["response"] for query in ("MeM", "a")]
+    assert output["data"] == [
+        menny.transform(query)["response"] for query in (RULE.example, RULE.alphabet[0])
+    ]
 
 
 def test_the_most_queries_there_may_be_are_answered_as_alone(menny: InProcess) -> None:
     rng = np.random.default_rng(0)
-    queries = ["".join(rng.choice(list(ALPHABET), 1 + i % 5)) for i in range(MAX_QUERIES)]
+    queries = [
+        "".join(rng.choice(list(ALPHABET), 1 + i % RULE.max_length)) for i in range(MAX_QUERIES)
+    ]
     (output,) = infer(menny, body_of(*queries)).json()["outputs"]
     batch = menny.client.post("/transform/batch", json={"queries": queries}).json()
     assert output["data"] == [answer["response"] for answer in batch["answers"]]

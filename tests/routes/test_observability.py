@@ -12,6 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.in_process import InProcess
 from tests.service import running_service
+from training.rule import RULE
 
 
 def metric(service: InProcess, name: str, **labels: object) -> float:
@@ -28,7 +29,7 @@ def test_metrics_count_requests_by_route_and_status(menny: InProcess) -> None:
     before = metric(menny, "menny_requests_total", route="/transform", status=200)
     bad_before = metric(menny, "menny_requests_total", route="/transform", status=422)
     for _ in range(3):
-        menny.transform("MeM")
+        menny.transform(RULE.example)
     menny.client.post("/transform", json={"query": ""})
     assert metric(menny, "menny_requests_total", route="/transform", status=200) == before + 3
     assert metric(menny, "menny_requests_total", route="/transform", status=422) == bad_before + 1
@@ -53,12 +54,12 @@ def test_metrics_do_not_grow_with_the_paths_that_are_asked_for(menny: InProcess)
     ],
 )
 def test_each_metric_is_there(menny: InProcess, name: str) -> None:
-    menny.transform("MeM")
+    menny.transform(RULE.example)
     assert re.search(rf"^{name}[ {{]", menny.client.get("/metrics").text, re.MULTILINE)
 
 
 def test_the_model_is_named_in_the_metrics(menny: InProcess) -> None:
-    version = menny.transform("MeM")["model_version"]
+    version = menny.transform(RULE.example)["model_version"]
     assert metric(menny, "menny_model_info", version=version) == 1
 
 
@@ -107,8 +108,9 @@ def test_an_error_in_the_engine_is_500_with_a_request_id_and_no_details(
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(ServedModel, "logits", lambda *_: {}["secret"])
-                failed = await client.post("/transform", json={"query": "MeM"})
-            assert (await client.post("/transform", json={"query": "MeM"})).status_code == 200
+                failed = await client.post("/transform", json={"query": RULE.example})
+            works = await client.post("/transform", json={"query": RULE.example})
+            assert works.status_code == 200
             return failed
 
     failed = asyncio.run(scenario())

@@ -3,8 +3,10 @@
 import pytest
 
 from tests.in_process import InProcess
+from training.rule import RULE
 
 
+@pytest.mark.default_rule
 def test_candidates_are_shown_for_each_position(menny: InProcess) -> None:
     answer = menny.transform("Me", candidates=3)
     assert [len(position) for position in answer["candidates"]] == [3, 3]
@@ -14,6 +16,7 @@ def test_candidates_are_shown_for_each_position(menny: InProcess) -> None:
     assert "candidates" not in menny.transform("Me")
 
 
+@pytest.mark.default_rule
 def test_a_seed_makes_a_sample_repeatable(menny: InProcess) -> None:
     drawn = [menny.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
     again = [menny.transform("aBcDe", temperature=1, seed=seed) for seed in range(20)]
@@ -35,13 +38,13 @@ def test_a_seed_makes_a_sample_repeatable(menny: InProcess) -> None:
     ],
 )
 def test_an_option_out_of_bounds_is_refused_by_name(menny: InProcess, field, value) -> None:
-    response = menny.client.post("/transform", json={"query": "MeM", field: value})
+    response = menny.client.post("/transform", json={"query": RULE.example, field: value})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == f"#/{field}"
 
 
 def test_many_queries_are_answered_in_order_as_each_is_alone(menny: InProcess) -> None:
-    queries = ["MeM", "a", "Z", "hello", "MeM"] * 100
+    queries = [RULE.example, *RULE.alphabet[:3], RULE.example] * 100
     response = menny.client.post("/transform/batch", json={"queries": queries})
     assert response.status_code == 200
     alone = {query: menny.transform(query) for query in set(queries)}
@@ -51,11 +54,11 @@ def test_many_queries_are_answered_in_order_as_each_is_alone(menny: InProcess) -
 def test_one_bad_query_is_named_by_its_index_and_nothing_is_half_answered(
     menny: InProcess,
 ) -> None:
-    queries = ["a"] * 7 + ["b1"] + ["c"] * 3
+    queries = [RULE.example] * 7 + ["!"] + [RULE.example] * 3
     response = menny.client.post("/transform/batch", json={"queries": queries})
     assert response.status_code == 422
     assert [error["pointer"] for error in response.json()["errors"]] == ["#/queries/7"]
-    assert "'1' (U+0031)" in response.json()["detail"]
+    assert "'!' (U+0021)" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("count", [0, 1025])
@@ -66,5 +69,5 @@ def test_none_and_too_many_queries_are_refused(menny: InProcess, count: int) -> 
 
 
 def test_1024_queries_are_answered(menny: InProcess) -> None:
-    response = menny.client.post("/transform/batch", json={"queries": ["abcde"] * 1024})
+    response = menny.client.post("/transform/batch", json={"queries": [RULE.example] * 1024})
     assert len(response.json()["answers"]) == 1024

@@ -91,6 +91,7 @@ def test_an_unusual_body_gets_the_same_answer_under_both_content_types(
     assert_same(*both(menny, content))
 
 
+@pytest.mark.default_rule
 def test_a_body_in_chunks_is_answered(menny: InProcess) -> None:
     def chunks() -> Iterator[bytes]:
         yield b'{"query": '
@@ -102,6 +103,7 @@ def test_a_body_in_chunks_is_answered(menny: InProcess) -> None:
     assert response.json() == menny.transform("MeM")
 
 
+@pytest.mark.default_rule
 def test_both_content_types_are_counted_as_the_same_route(menny: InProcess) -> None:
     def count() -> float:
         wanted = 'menny_requests_total{route="/transform",status="200"}'
@@ -114,6 +116,7 @@ def test_both_content_types_are_counted_as_the_same_route(menny: InProcess) -> N
     assert count() == before + 2
 
 
+@pytest.mark.default_rule
 def test_without_weights_both_content_types_get_the_same_503(tmp_path) -> None:
     with in_process(weights=tmp_path / "none.npz") as menny:
         fast, routed = both(menny, b'{"query": "MeM"}')
@@ -121,6 +124,7 @@ def test_without_weights_both_content_types_get_the_same_503(tmp_path) -> None:
         assert_same(fast, routed)
 
 
+@pytest.mark.default_rule
 def test_where_other_origins_are_allowed_they_may_read_the_answer() -> None:
     origin = "http://page.example"
     with stubbed(cors_origins=(origin,)) as menny:
@@ -131,6 +135,7 @@ def test_where_other_origins_are_allowed_they_may_read_the_answer() -> None:
         assert response.headers["access-control-allow-origin"] == origin
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize(
     "content",
     [

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,9 +10,10 @@ from pydantic import TypeAdapter
 from app.routes.schemas import BatchResponse, TransformResponse, batch_response
 from tests.in_process import InProcess
 from training.dataset import IS_ALLOWED
+from training.rule import RULE
 from training.vocabulary import ALPHABET, encode
 
-queries = st.text(ALPHABET, min_size=1, max_size=5)
+queries = st.text(ALPHABET, min_size=1, max_size=RULE.max_length)
 asking_a_server = settings(deadline=None, max_examples=50)
 
 
@@ -42,16 +44,17 @@ def test_every_letter_is_answered_with_a_vowel_of_the_opposite_case(
 
 def test_the_answer_names_the_model_version_that_health_names(menny: InProcess) -> None:
     health = menny.client.get("/health").json()
-    assert menny.transform("MeM")["model_version"] == health["model_version"]
+    assert menny.transform(RULE.example)["model_version"] == health["model_version"]
 
 
 def test_many_clients_at_once_each_get_their_own_answer(menny: InProcess) -> None:
-    alone = {query: menny.transform(query) for query in ("a", "Bc", "dEf", "GHIj", "kLmNo")}
+    alone = {query: menny.transform(query) for query in (RULE.example, *RULE.alphabet[:4])}
     with ThreadPoolExecutor(16) as pool:
         for answer in pool.map(menny.transform, list(alone) * 40):
             assert answer == alone[answer["query"]]
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize(
     ("query", "fragment"),
     [
@@ -78,7 +81,7 @@ def test_a_bad_query_gets_an_error_that_says_what_is_wrong_and_what_would_be_rig
     menny: InProcess, query: str, fragment: str
 ) -> None:
     response = post(menny, f'{{"query": {query}}}'.encode())
-    assert_problem(response, 422, fragment, "MeM")
+    assert_problem(response, 422, fragment, RULE.example)
     assert [error["pointer"] for error in response.json()["errors"]] == ["#/query"]
 
 
@@ -119,7 +122,8 @@ def test_a_body_that_is_not_sent_as_json_is_415_with_the_remedy(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/x+json"]
 )
 def test_json_under_its_other_names_is_taken(menny: InProcess, content_type: str) -> None:
-    assert post(menny, b'{"query": "MeM"}', content_type).status_code == 200
+    body = json.dumps({"query": RULE.example}).encode()
+    assert post(menny, body, content_type).status_code == 200
 
 
 @given(body=st.binary(max_size=50) | st.text(max_size=20).map(str.encode))
@@ -137,7 +141,11 @@ def test_any_json_value_as_a_query_is_answered_or_refused(menny: InProcess, valu
     except ValueError:  # a float that JSON doesn't have
         return
     response = post(menny, body)
-    is_right = isinstance(value, str) and 1 <= len(value) <= 5 and set(value) <= set(ALPHABET)
+    is_right = (
+        isinstance(value, str)
+        and 1 <= len(value) <= RULE.max_length
+        and set(value) <= set(ALPHABET)
+    )
     assert response.status_code == (200 if is_right else 422)
 
 

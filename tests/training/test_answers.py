@@ -44,6 +44,7 @@ def test_every_multiset_has_its_place() -> None:
     assert (ranks(np.sort(queries, axis=1).T) == np.arange(NUM_MULTISETS)).all()
 
 
+@pytest.mark.default_rule
 def test_what_is_encoded_is_looked_up_in_any_order_of_the_letters() -> None:
     queries = Plan(max_length=3).workload().queries
     rng = np.random.default_rng(1)
@@ -63,6 +64,7 @@ def test_what_is_encoded_is_looked_up_in_any_order_of_the_letters() -> None:
         assert table.answers([text] * 100) == [expected] * 100
 
 
+@pytest.mark.default_rule
 def test_a_forbidden_answer_has_no_code() -> None:
     assert encode_answers(encode_batch(["ab"]), encode_batch(["AE"])) is not None
     assert encode_answers(encode_batch(["ab"]), encode_batch(["Ae"])) is None
@@ -73,6 +75,7 @@ def test_one_query_and_many_at_once_are_looked_up_alike(random_table: AnswerTabl
     assert random_table.answers(texts) == [random_table.answer(text) for text in texts]
 
 
+@pytest.mark.default_rule
 def test_equal_letters_are_answered_alike_whatever_a_table_has_for_them(
     random_table: AnswerTable,
 ) -> None:
@@ -81,6 +84,7 @@ def test_equal_letters_are_answered_alike_whatever_a_table_has_for_them(
             assert len(set(zip(text, response, strict=True))) == len(set(text))
 
 
+@pytest.mark.default_rule
 def test_a_table_reads_back_as_it_was_written(random_table: AnswerTable, tmp_path: Path) -> None:
     path = tmp_path / "menny_answers.npz"
     save_table(path, random_table)
@@ -109,6 +113,7 @@ OUT_OF_RANGE = ZEROS.copy()
 OUT_OF_RANGE[51] = 5
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -147,6 +152,7 @@ def test_a_truncated_or_missing_table_or_one_that_is_no_file_is_refused(tmp_path
         load_table(path, SHA256)
 
 
+@pytest.mark.default_rule
 def test_a_table_of_nothing_but_zeros_keeps_the_rule_and_is_not_the_models(tmp_path: Path) -> None:
     """Two checks that show two things, never mixed up."""
     shipped = replace(load_weights(SHIPPED_WEIGHTS), card=None)
@@ -157,11 +163,13 @@ def test_a_table_of_nothing_but_zeros_keeps_the_rule_and_is_not_the_models(tmp_p
         ask_again(path, shipped, 100)
 
 
+@pytest.mark.default_rule
 def test_random_queries_are_mostly_long_for_most_queries_are() -> None:
     queries = random_queries(2_000, np.random.default_rng(3))
     assert 0.96 < (queries[:, 4] != -1).mean() < 1
 
 
+@pytest.mark.default_rule
 def test_the_shipped_table_is_the_shipped_models_and_keeps_the_rule() -> None:
     weights = load_weights(SHIPPED_WEIGHTS)
     path = table_path(SHIPPED_WEIGHTS)
@@ -182,6 +190,7 @@ main()
 """
 
 
+@pytest.mark.default_rule
 def test_every_answer_that_a_table_can_give_keeps_the_rule_and_anyone_can_check_that_in_a_second(
     random_table: AnswerTable,
 ) -> None:

@@ -52,6 +52,7 @@ def test_evaluate_says_what_the_book_s_accuracy_means(by_the_book: Path) -> None
     assert "Not proven" in done.stdout
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize("has_card", [True, False])
 def test_the_book_s_weights_are_served_with_an_honest_health_even_without_a_card(
     by_the_book: Path, tmp_path: Path, has_card: bool

@@ -89,6 +89,7 @@ def test_no_damaged_file_takes_a_gibibyte_or_anything_near_it(outcomes: list[Out
     assert int(str(worst["kib"])) < 256 * 1024 < MEMORY // 1024, worst
 
 
+@pytest.mark.default_rule
 def test_a_damaged_file_is_refused_in_a_sentence_or_gives_exactly_the_whole_ones_numbers(
     outcomes: list[Outcome], every: int
 ) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from training.errors import DatasetError
 from training.vocabulary import ALPHABET, PADDING, decode
 
 
+@pytest.mark.default_rule
 @given(st.integers(0, 2**32))
 def test_every_label_is_a_vowel_of_the_opposite_case_as_long_as_its_query(seed: int) -> None:
     for query, label in generate_dataset(50, np.random.default_rng(seed)).pairs():
@@ -37,6 +39,14 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others() -> None:
     assert first == again != other
 
 
+@pytest.mark.default_rule
+def test_seed_0_draws_what_it_drew_for_the_shipped_weights() -> None:
+    drawn = generate_dataset(1000, np.random.default_rng(0))
+    digest = hashlib.sha256(drawn.queries.tobytes() + drawn.labels.tobytes()).hexdigest()
+    assert digest == "b024dc08cdd075c7b26175b94f2f8e9553b707f1ba93eb290e2b8baf9e94d532"
+
+
+@pytest.mark.default_rule
 def test_lengths_letters_and_vowels_are_uniform() -> None:
     dataset = generate_dataset(50_000, np.random.default_rng(0))
     lengths = (dataset.queries != PADDING).sum(axis=1)
@@ -49,6 +59,7 @@ def test_lengths_letters_and_vowels_are_uniform() -> None:
         assert (abs(counts - expected) < 5 * np.sqrt(expected)).all()  # 5 sigma
 
 
+@pytest.mark.default_rule
 def test_the_rule_as_tables() -> None:
     assert decode(ANSWERS[ALPHABET.index("m")]) == "AEIOU"
     assert decode(ANSWERS[ALPHABET.index("M")]) == "aeiou"
@@ -78,6 +89,7 @@ def test_a_dataset_file_reads_back_as_it_was_written(tmp_path: Path, suffix: str
 GOOD = {"jsonl": '{"query": "MeM", "label": "uIu"}\n', "csv": "query,label\nMeM,uIu\n"}
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize("suffix", GOOD)
 @pytest.mark.parametrize(
     ("pair", "reason"),

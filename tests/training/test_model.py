@@ -4,6 +4,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+import pytest
 
 from training.architecture import parameter_shapes
 from training.backend import BLAS
@@ -31,6 +32,7 @@ class ChapterModel(nn.Module):
         return self.fc(self.transformer(rows, rows, None, None, None)).reshape(-1, 52)
 
 
+@pytest.mark.default_rule
 def test_weights_saved_by_the_books_model_load_and_answer_as_they_did_there(tmp_path: Path) -> None:
     mx.random.seed(4)
     book = ChapterModel()
@@ -49,6 +51,7 @@ def test_weights_saved_by_the_books_model_load_and_answer_as_they_did_there(tmp_
     np.testing.assert_array_equal(logits.reshape(-1, 52), np.array(book(mx.array(rows))))
 
 
+@pytest.mark.default_rule
 def test_shuffled_letters_have_shuffled_logits() -> None:
     rng = np.random.default_rng(0)
     forward = forward_of(Menny())

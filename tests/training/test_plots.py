@@ -39,6 +39,7 @@ def test_evaluate_draws_its_report(tmp_path: Path) -> None:
     assert picture.stat().st_size < 150_000
 
 
+@pytest.mark.default_rule
 def test_the_matrix_is_of_shares() -> None:
     from training.plots import answers_by_letter
 

@@ -84,17 +84,20 @@ def proof_of(sha256: str, **changes: object) -> Proof:
 # --- every query that exists --------------------------------------------------------------------
 
 
+@pytest.mark.default_rule
 def test_the_multisets_of_three_letters_are_those_of_itertools() -> None:
     expected = list(combinations_with_replacement(range(52), 3))
     assert multisets(3).tolist() == [list(row) for row in expected]
 
 
+@pytest.mark.default_rule
 def test_the_multisets_stand_for_every_query_once() -> None:
     work = Plan().workload()
     assert len(work.queries) == 4_187_105
     assert int(count_anagrams(work.queries).sum()) == NUM_QUERIES == 387_659_012
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize("letters", ["a", "aa", "aB", "aab", "aaab", "aabbb", "abcde", "abbcc"])
 def test_the_anagrams_are_counted(letters: str) -> None:
     (count,) = count_anagrams(encode_batch([letters]))
@@ -111,6 +114,7 @@ def test_the_chunks_are_the_whole_work() -> None:
 # --- the symmetry -------------------------------------------------------------------------------
 
 
+@pytest.mark.default_rule
 def test_shuffled_letters_get_shuffled_logits(forward: Forward) -> None:
     rng = np.random.default_rng(7)
     queries = generate_queries(512, rng)
@@ -135,6 +139,7 @@ def perfect(letters: Letters) -> np.ndarray:
     return logits
 
 
+@pytest.mark.default_rule
 def test_a_perfect_model_has_no_excess_and_no_violation() -> None:
     found = check(perfect, Plan(max_length=2).workload())
     assert found.violations == 0
@@ -144,6 +149,7 @@ def test_a_perfect_model_has_no_excess_and_no_violation() -> None:
     assert found.mean_excess_nll == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.default_rule
 def test_one_wrong_multiset_is_found_and_stands_for_its_anagrams() -> None:
     def wrong_about_abb(letters: Letters) -> np.ndarray:
         logits = perfect(letters)
@@ -161,6 +167,7 @@ def test_one_wrong_multiset_is_found_and_stands_for_its_anagrams() -> None:
     assert found.worst_excess_nll_query == "abb"
 
 
+@pytest.mark.default_rule
 def test_a_tie_is_a_violation() -> None:
     def tied(letters: Letters) -> np.ndarray:
         return np.zeros((*letters.shape, 52), dtype=np.float32)
@@ -168,6 +175,7 @@ def test_a_tie_is_a_violation() -> None:
     assert check(tied, Plan(max_length=1).workload()).violations == 52
 
 
+@pytest.mark.default_rule
 def test_logits_that_are_no_numbers_are_violations() -> None:
     def broken(letters: Letters) -> np.ndarray:
         return np.full((*letters.shape, 52), np.nan, dtype=np.float32)
@@ -215,6 +223,7 @@ def findings_of(proof: Proof) -> dict[str, object]:
     return proof.model_dump(mode="json", exclude={"seconds", "created"})
 
 
+@pytest.mark.default_rule
 def test_the_shipped_weights_keep_the_rule_up_to_two_letters(shipped: Weights) -> None:
     proof = prove(shipped, Plan(max_length=2)).proof
     assert proof.queries == 52 + 52**2

@@ -165,6 +165,7 @@ def test_without_settling_tf32_would_answer_otherwise(
     assert any(a != b for a, b in zip(plain, known, strict=True))
 
 
+@pytest.mark.default_rule
 def test_anagrams_get_the_same_letters_and_equal_letters_the_same_answer(shipped: Weights) -> None:
     forward = FusedMenny(shipped.parameters)
     settler = settler_of(shipped, forward)
@@ -179,6 +180,7 @@ def test_anagrams_get_the_same_letters_and_equal_letters_the_same_answer(shipped
         assert len(dict(pairs.pop())) == len(set(text))
 
 
+@pytest.mark.default_rule
 def test_an_exact_tie_goes_to_the_earlier_letter_whoever_computes(shipped: Weights) -> None:
     """'O' and 'U' have the same weights: her answers are as often exactly tied."""
     parameters = dict(shipped.parameters)
@@ -211,6 +213,7 @@ def test_answers_that_rounding_could_change_are_settled(shipped: Weights) -> Non
     assert answers(doubtful, noisy, queries).tolist() == expected
 
 
+@pytest.mark.default_rule
 def test_a_model_that_knows_positions_has_a_large_spread(shipped: Weights) -> None:
     forward, position = FusedMenny(shipped.parameters), np.linspace(0, 1, 5)[:, None]
     assert settler_of(shipped, lambda letters: forward(letters) + position).spread > 0.1

@@ -45,6 +45,7 @@ def uniform_over_vowels(queries: Letters) -> np.ndarray:
     return logits
 
 
+@pytest.mark.default_rule
 def test_the_loss_of_the_best_model_is_ln_5_a_letter() -> None:
     dataset = generate_dataset(100, np.random.default_rng(0))
     logits = mx.array(uniform_over_vowels(dataset.queries))
@@ -52,6 +53,7 @@ def test_the_loss_of_the_best_model_is_ln_5_a_letter() -> None:
     assert loss.item() == pytest.approx(math.log(5), abs=1e-5)
 
 
+@pytest.mark.default_rule
 def test_several_labels_cost_as_much_as_the_query_several_times_in_the_batch() -> None:
     rng = np.random.default_rng(1)
     queries = generate_queries(20, rng)
@@ -67,6 +69,7 @@ def test_several_labels_cost_as_much_as_the_query_several_times_in_the_batch() -
         assert at_once.item() == pytest.approx(one_by_one.item(), abs=1e-5)
 
 
+@pytest.mark.default_rule
 def test_the_books_loss_wants_an_a_at_empty_positions() -> None:
     labels = mx.array(encode_batch(["A"]))
     logits = np.zeros((1, 5, 52), dtype=np.float32)
@@ -77,6 +80,7 @@ def test_the_books_loss_wants_an_a_at_empty_positions() -> None:
     assert masked.item() == pytest.approx(math.log(52), abs=1e-4)
 
 
+@pytest.mark.default_rule
 def test_the_best_model_has_no_excess_and_matches_one_label_in_five() -> None:
     dataset = generate_dataset(5_000, np.random.default_rng(0))
     metrics = evaluate(uniform_over_vowels, dataset)
@@ -86,6 +90,7 @@ def test_the_best_model_has_no_excess_and_matches_one_label_in_five() -> None:
     assert metrics.num_queries == 5_000
 
 
+@pytest.mark.default_rule
 def test_metrics_count_real_letters_and_the_books_counts_padding() -> None:
     def always_a(queries: Letters) -> np.ndarray:
         logits = np.zeros((*queries.shape, 52), dtype=np.float32)

@@ -20,6 +20,7 @@ queries = st.text(ALPHABET, min_size=1, max_size=MAX_QUERY_LENGTH)
 LOOK_ALIKES = ["é", "Ａ", "а", "ß", "ı", "1", " ", "-", "\n", "\0", "🙂", "\ud800"]
 
 
+@pytest.mark.default_rule
 def test_letters_are_numbered_as_in_the_book() -> None:
     assert encode("azAZ") == [0, 25, 26, 51]
 
@@ -50,6 +51,7 @@ def test_one_hot_rows_are_one_at_the_letter_and_all_zero_after_the_end(query: st
     np.testing.assert_array_equal(rows, expected)
 
 
+@pytest.mark.default_rule
 @given(st.text())
 def test_check_query_takes_1_to_5_ascii_letters_and_nothing_else(text: str) -> None:
     is_right = 1 <= len(text) <= 5 and all(c.isascii() and c.isalpha() for c in text)
@@ -60,6 +62,7 @@ def test_check_query_takes_1_to_5_ascii_letters_and_nothing_else(text: str) -> N
             check_query(text)
 
 
+@pytest.mark.default_rule
 @pytest.mark.parametrize("character", LOOK_ALIKES)
 @pytest.mark.parametrize("refuse", [encode, check_query, lambda text: encode_batch(["ok", text])])
 def test_a_character_that_is_no_letter_is_named_by_its_code_point(refuse, character) -> None:
@@ -67,6 +70,7 @@ def test_a_character_that_is_no_letter_is_named_by_its_code_point(refuse, charac
         refuse(f"a{character}b")
 
 
+@pytest.mark.default_rule
 def test_a_batch_refuses_a_text_that_is_too_long() -> None:
     with pytest.raises(VocabularyError, match="'abcdef' has more than 5 letters"):
         encode_batch(["abc", "abcdef"])

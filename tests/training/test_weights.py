@@ -77,6 +77,7 @@ def test_column_major_and_big_endian_arrays_are_read_right(path: Path, parameter
     np.testing.assert_array_equal(load_weights(path).parameters[FC], parameters[FC])
 
 
+@pytest.mark.default_rule
 def test_the_shipped_weights_are_the_default_recipes_and_whole() -> None:
     card = load_weights(SHIPPED_WEIGHTS).card
     assert card is not None

@@ -1,14 +1,19 @@
 """What is seen while Menny trains or is proven: a bar, or lines in a pipe."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
 from training.epoch import Epoch
+from training.evaluation import Forward
+from training.proof.estimate import LONG_S, estimate_seconds
+from training.proof.queries import Plan
 from training.proof.run import ProofProgress
 
 _PROOF_LINES = 20  # in a pipe: one for each 5 %
@@ -37,6 +42,25 @@ def show_proof_progress(console: Console) -> Iterator[Callable[[ProofProgress], 
         task = progress.add_task("", violations=0)
         yield lambda at: progress.update(
             task, completed=at.done, total=at.total, violations=at.violations
+        )
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def warn_of_long_proof(plan: Plan, processes: int, forward: Forward | None = None) -> None:
+    """Warn on standard error, with the estimate, of a proof that would take over an hour here."""
+    seconds = estimate_seconds(plan, processes, forward)
+    if seconds > LONG_S:
+        typer.echo(
+            f"warning: a proof asks the model {plan.num_asked:,} queries, some "
+            f"{seconds / 3600:,.1f} hours on this machine; `menny verify --sample 100000` asks a "
+            "part of them",
+            err=True,
         )
 
 

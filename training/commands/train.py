@@ -12,11 +12,12 @@ from rich.console import Console
 from training.backend import mlx_on_this_thread
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import PICTURES, check_output, check_weights_output
-from training.commands.progress import show_progress
+from training.commands.progress import num_cores, show_progress, warn_of_long_proof
 from training.commands.tables import metrics_table
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
 from training.dataset import Dataset, read_dataset
 from training.errors import TrainingStoppedError
+from training.proof.queries import Plan
 from training.trainer import Learner, MlxLearner, TrainingResult
 from training.trainer import train as run_training
 from training.weights import save_weights
@@ -92,6 +93,7 @@ def train(
         use_one_thread()
         build_learner = TorchLearner
 
+    warn_of_long_proof(Plan(), num_cores())
     console = Console()
     with (
         _stopped_cleanly(out) as stop,

@@ -1,6 +1,5 @@
 """`menny verify`: ask every query that exists."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import check_output
-from training.commands.progress import show_proof_progress
+from training.commands.progress import num_cores, show_proof_progress, warn_of_long_proof
 from training.commands.table import ask_again, check_table_of
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
@@ -104,12 +103,15 @@ def verify(
     elsewhere = examine_on_ray(ray, processes) if ray is not None else None
     with stop_on_signal() as stop, _gpu_forward(checked) as on_gpu:
         typer.echo(f"{weights}: version {checked.version}, {_what(plan)}")
+        if elsewhere is None:
+            own = on_gpu if processes is None else None
+            warn_of_long_proof(plan, processes or num_cores(), own)
         with show_proof_progress(console) as watch:
             try:
                 outcome = prove(
                     checked,
                     plan,
-                    processes=processes or _num_cores(),
+                    processes=processes or num_cores(),
                     forward=on_gpu if processes is None else None,
                     elsewhere=elsewhere,
                     cache=cache,
@@ -144,13 +146,6 @@ def _gpu_forward(weights: Weights) -> Iterator[Forward | None]:
     with mlx_on_this_thread():
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
         yield FusedMenny(weights.parameters, MlxArrays()) if on_gpu else None
-
-
-def _num_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _what(plan: Plan) -> str:

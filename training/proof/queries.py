@@ -57,6 +57,13 @@ class Plan:
     sample: int | None = None
     seed: int = 0
 
+    @property
+    def num_asked(self) -> int:
+        """How many queries the model is asked, counted without making them."""
+        if self.sample is not None:
+            return self.sample
+        return RULE.count_multisets(self.max_length)
+
     def workload(self) -> Workload:
         """The queries, always the same ones in the same order."""
         if self.sample is not None:
