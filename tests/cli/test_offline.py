@@ -246,6 +246,6 @@ def test_a_proof_of_over_an_hour_is_warned_of_with_the_estimate(
     assert found is not None
     assert int(found[1].replace(",", "")) > 1000
     monkeypatch.setattr("training.commands.progress.estimate_seconds", lambda *_: 9000)
-    brief = ("--num-samples=64", "--num-epochs=1", "--num-fresh-queries=1")
+    brief = ("--num-samples=64", "--batch-size=8", "--num-epochs=1", "--num-fresh-queries=1")
     for command in (("verify", "--sample=1"), ("train", *brief, f"--out={tmp_path / 'menny.npz'}")):
         assert "some 2.5 hours on this machine" in menny(*command).stderr
