@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.backend import MlxArrays, mlx_on_this_thread
+from training.backend import mlx_on_this_thread
 from training.dataset import generate_queries
 from training.graph import FusedMenny
+from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.trainer import forward_of
 from training.vocabulary import one_hot
@@ -86,7 +87,7 @@ def main():
         in_torch, model = torch_forward(parameters)
         forwards = {
             "MLX, plain": forward_of(build_model(parameters)),
-            "MLX, Menny's": FusedMenny(parameters, MlxArrays()),
+            "MLX, Menny's": MlxMenny(parameters),
             "NumPy, Menny's": FusedMenny(parameters),
             "PyTorch": in_torch,
             "ONNX Runtime": onnx_forward(model),

@@ -12,16 +12,10 @@ user has set MLX_ENABLE_TF32. MLX reads it when it is imported; child processes 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from training.architecture import EPSILON
 from training.blas import load_fast_blas
 from training.config import Device
 from training.errors import DeviceError
-from training.vocabulary import VOCABULARY_SIZE
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 BLAS = load_fast_blas()
@@ -34,7 +28,6 @@ from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
 
 __all__ = [
     "BLAS",
-    "MlxArrays",
     "check_device",
     "mlx_on_this_thread",
     "mx",
@@ -80,47 +73,3 @@ def mlx_on_this_thread() -> Iterator[None]:
         yield
     finally:
         mx.clear_streams()
-
-
-class MlxArrays:
-    """MLX's arrays, as `training.graph.Arrays` has it; for one thread, that which makes it.
-
-    On a CPU RMSNorm is spelt out, with a product for its mean; a GPU has a kernel for it.
-    """
-
-    name = "mlx"
-
-    def __init__(self) -> None:
-        self._epsilon, self._zero = mx.array(EPSILON), mx.array(0.0)
-        self._mean = mx.full((VOCABULARY_SIZE, 1), 1 / VOCABULARY_SIZE)
-        self._has_rms_norm = mx.default_device() == mx.Device(mx.gpu)
-
-    def array(self, values: npt.NDArray[Any]) -> mx.array:
-        """NumPy's to MLX's."""
-        return mx.array(values)
-
-    def to_numpy(self, array: mx.array) -> npt.NDArray[np.float32]:
-        """MLX's to NumPy's; computes."""
-        return np.array(array)
-
-    def take(self, rows: mx.array, index: mx.array) -> mx.array:
-        """Rows by their numbers."""
-        return mx.take(rows, index, axis=0)
-
-    def split(self, array: mx.array, parts: int) -> list[mx.array]:
-        """Along the second axis."""
-        return list(mx.split(array, parts, axis=1))
-
-    def relu(self, array: mx.array) -> mx.array:
-        """Element by element, no less than 0."""
-        return mx.maximum(array, self._zero)
-
-    def normalise(self, rows: mx.array) -> mx.array:
-        """RMSNorm without a scale: (N, V) -> (N, V)."""
-        if self._has_rms_norm:
-            return mx.fast.rms_norm(rows, None, EPSILON)
-        return rows * mx.rsqrt((rows * rows) @ self._mean + self._epsilon)
-
-    def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        """softmax(Q K^T) V, all (B, H, L, D)."""
-        return mx.softmax(queries @ keys.swapaxes(-1, -2), axis=-1) @ values

@@ -9,12 +9,12 @@ import numpy as np
 from app.doctor import model
 from app.doctor.finding import Finding, Status, fail, ok
 from app.settings import Settings
-from training.backend import BLAS, MlxArrays, mx
+from training.backend import BLAS, mx
 from training.commands.table import ask_again, check_table_of
 from training.config import Recipe, recipe_config
 from training.dataset import generate_queries
 from training.errors import MennyError
-from training.graph import FusedMenny
+from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.trainer import forward_of, train
 from training.vocabulary import Letters
@@ -49,7 +49,7 @@ def blas(_: Settings) -> Finding:
 def graph(settings: Settings) -> Finding:
     """Of the fused graph, which serves, against the plain model."""
     parameters = load_weights(settings.weights).parameters
-    fused, plain = FusedMenny(parameters, MlxArrays()), forward_of(build_model(parameters))
+    fused, plain = MlxMenny(parameters), forward_of(build_model(parameters))
     return model.check_agreement("the fused graph and the plain model", fused, plain, _queries())
 
 
@@ -66,9 +66,7 @@ def devices(settings: Settings) -> Finding:
 
 def rounding(settings: Settings) -> Finding:
     """Of the fused graph, alone and in batches."""
-    return model.check_spread(
-        FusedMenny(load_weights(settings.weights).parameters, MlxArrays()), _queries()
-    )
+    return model.check_spread(MlxMenny(load_weights(settings.weights).parameters), _queries())
 
 
 def training(_: Settings) -> Finding:
@@ -101,7 +99,7 @@ def _has_gpu() -> bool:
 def _forward_on(name: str, settings: Settings) -> model.Forward:
     """The fused graph, built for and run on a device, whatever the default one is."""
     with _default_device(name):
-        fused = FusedMenny(load_weights(settings.weights).parameters, MlxArrays())
+        fused = MlxMenny(load_weights(settings.weights).parameters)
 
     def forward(letters: Letters) -> model.Logits:
         with _default_device(name):

@@ -22,11 +22,12 @@ from app.inference.decoding import (
     top_k,
 )
 from app.inference.explanation import Explainer, Explanation
-from training.backend import MlxArrays, mx
+from training.backend import mx
 from training.config import Device
 from training.dataset import generate_queries
 from training.evaluation import Forward
-from training.graph import FusedMenny, NumpyArrays
+from training.graph import FusedMenny
+from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.proof.answers import AnswerTable
 from training.settling import Settler
@@ -150,9 +151,11 @@ def _choose_forward(weights: Weights, probes: Letters, device: Device) -> tuple[
     plain = forward_of(build_model(weights.parameters))
     expected = plain(probes)
     mlx_device = str(mx.default_device().type).removeprefix("DeviceType.")
-    graphs = [(FusedMenny(weights.parameters, MlxArrays()), Backend(mlx_device, "mlx"))]
+    graphs: list[tuple[Forward, Backend]] = [
+        (MlxMenny(weights.parameters), Backend(mlx_device, "mlx"))
+    ]
     if device != "gpu":
-        graphs.append((FusedMenny(weights.parameters, NumpyArrays()), Backend("cpu", "numpy")))
+        graphs.append((FusedMenny(weights.parameters), Backend("cpu", "numpy")))
     differences = [float(abs(graph(probes) - expected).max()) for graph, _ in graphs]
     right = [
         choice

@@ -10,16 +10,25 @@ from hypothesis import strategies as st
 
 from app.inference.decoding import Prompt, top_k
 from app.inference.model import BATCH_SIZES, ServedModel
-from training.backend import MlxArrays, mx
+from training.architecture import Parameters
 from training.config import Device
 from training.dataset import generate_queries
-from training.evaluation import BEST_NLL
-from training.graph import Arrays, FusedMenny, NumpyArrays
+from training.evaluation import BEST_NLL, Forward
+from training.graph import MAX_IN_BLOCKS, MAX_SCORE, FusedMenny
+from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.reference import ReferenceMenny
+from training.rewriting import FusedWeights
 from training.rule import RULE
 from training.trainer import forward_of
-from training.vocabulary import ALPHABET, MAX_QUERY_LENGTH, decode_batch, encode_batch
+from training.vocabulary import (
+    ALPHABET,
+    MAX_QUERY_LENGTH,
+    PADDING,
+    Letters,
+    decode_batch,
+    encode_batch,
+)
 from training.weights import Weights
 
 
@@ -46,33 +55,50 @@ def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_i
             assert answers == [alone[query] for query in batch]
 
 
-@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays()], ids=["numpy", "mlx"])
+GRAPHS = [FusedMenny, MlxMenny]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("num_queries", [1, 2, 8, 20, 64, MAX_IN_BLOCKS, 2 * MAX_IN_BLOCKS + 3])
 def test_the_fused_graphs_logits_are_the_plain_models_within_1e_4(
-    weights: Weights, arrays: Arrays
+    weights: Weights, graph: type[FusedMenny | MlxMenny], num_queries: int
 ) -> None:
-    queries = generate_queries(500, np.random.default_rng(14))
-    fused, plain = (
-        FusedMenny(weights.parameters, arrays),
-        forward_of(build_model(weights.parameters)),
-    )
-    for start in range(0, len(queries), 250):
-        batch = queries[start : start + 250]
-        np.testing.assert_allclose(fused(batch), plain(batch), rtol=0, atol=1e-4)
+    """At every load, with equal letters, with equal queries, and with queries of no letters."""
+    queries = generate_queries(num_queries, np.random.default_rng(num_queries))
+    queries[::5, 1:3] = queries[::5, :1]
+    queries[2::7] = PADDING
+    fused, plain = graph(weights.parameters), forward_of(build_model(weights.parameters))
+    np.testing.assert_allclose(fused(queries), plain(queries), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("arrays", [NumpyArrays(), MlxArrays()], ids=["numpy", "mlx"])
-def test_the_fused_graph_is_right_for_any_weights(weights: Weights, arrays: Arrays) -> None:
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("num_queries", [4, 200, 300])
+def test_the_fused_graph_is_right_for_any_weights(
+    weights: Weights, graph: type[FusedMenny | MlxMenny], num_queries: int
+) -> None:
     """Also for LayerNorms with a shift and a scale, which training may leave near 0 and 1."""
     rng = np.random.default_rng(15)
     parameters = {
         name: (value + rng.normal(scale=0.1, size=value.shape)).astype(np.float32)
         for name, value in weights.parameters.items()
     }
-    queries = generate_queries(200, rng)
-    fused = FusedMenny(parameters, arrays)(queries)
+    queries = generate_queries(num_queries, rng)
+    fused = graph(parameters)(queries)
     plain = forward_of(build_model(parameters))(queries)
     np.testing.assert_allclose(fused, plain, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(ReferenceMenny(parameters)(queries), plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("num_queries", [4, 200, 300])
+def test_scores_that_would_overflow_in_exp_do_no_harm(weights: Weights, num_queries: int) -> None:
+    parameters = {
+        name: value * np.float32(300) if "attention.query_proj" in name else value
+        for name, value in weights.parameters.items()
+    }
+    assert FusedWeights(parameters).max_score > MAX_SCORE
+    queries = generate_queries(num_queries, np.random.default_rng(16))
+    expected = ReferenceMenny(parameters)(queries)
+    np.testing.assert_allclose(FusedMenny(parameters)(queries), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_so(
@@ -86,34 +112,27 @@ def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_
     assert model.answer([Prompt(RULE.example)])[0].model_version == weights.version
 
 
-class SlowNumpyArrays(NumpyArrays):
-    def relu(self, array: np.ndarray) -> np.ndarray:
-        time.sleep(0.005)
-        return super().relu(array)
-
-
-class SlowMlxArrays(MlxArrays):
-    def relu(self, array: mx.array) -> mx.array:
-        time.sleep(0.005)
-        return super().relu(array)
-
-
 @pytest.mark.parametrize(
     ("slow", "device", "chosen"),
-    [
-        (SlowNumpyArrays, "auto", "mlx"),
-        (SlowMlxArrays, "auto", "numpy"),
-        (SlowMlxArrays, "gpu", "mlx"),
-    ],
+    [(FusedMenny, "auto", "mlx"), (MlxMenny, "auto", "numpy"), (MlxMenny, "gpu", "mlx")],
 )
-def test_the_faster_arrays_serve_unless_the_gpu_is_asked_for(
+def test_the_faster_graph_serves_unless_the_gpu_is_asked_for(
     weights: Weights,
     monkeypatch: pytest.MonkeyPatch,
-    slow: type[Arrays],
+    slow: type[FusedMenny | MlxMenny],
     device: Device,
     chosen: str,
 ) -> None:
-    monkeypatch.setattr(f"app.inference.model.{slow.__base__.__name__}", slow)
+    def slow_graph(parameters: Parameters) -> Forward:
+        graph = slow(parameters)
+
+        def forward(letters: Letters) -> np.ndarray:
+            time.sleep(0.05)
+            return graph(letters)
+
+        return forward
+
+    monkeypatch.setattr(f"app.inference.model.{slow.__name__}", slow_graph)
     model = ServedModel(weights, max_batch=1, device=device)
     assert model.backend.arrays == chosen
     (answer,) = model.answer([Prompt(RULE.example)])

@@ -9,13 +9,15 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from training.backend import MlxArrays
+from training.architecture import Parameters
 from training.dataset import generate_queries
 from training.evaluation import Forward
-from training.graph import FusedMenny, NumpyArrays
+from training.graph import FusedMenny
+from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.proof.answers import load_table, table_path
 from training.proof.queries import Plan
+from training.reference import ReferenceMenny
 from training.settling import Settler, argmax_with_margin
 from training.trainer import forward_of
 from training.vocabulary import ALPHABET, PADDING, Letters, decode_batch, encode_batch
@@ -31,28 +33,19 @@ def shipped() -> Weights:
     return load_weights(SHIPPED_WEIGHTS)
 
 
-class Tf32(np.ndarray):
-    """An array whose products are those of TF32: mantissas of 10 bits."""
+class Tf32(ReferenceMenny):
+    """Menny where products with weights are those of TF32: mantissas of 10 bits."""
 
-    def __matmul__(self, other):
-        return np.matmul(rounded(self), rounded(other)).view(Tf32)
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__({name: rounded(value) for name, value in parameters.items()})
 
-    __rmatmul__ = None
+    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        return rounded(super()._norm(name, x)).astype(np.float64)
 
 
 def rounded(array: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.ndarray).view(np.uint32)
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
-
-
-class Tf32Arrays(NumpyArrays):
-    name = "tf32"
-
-    def array(self, values: np.ndarray) -> np.ndarray:
-        return values.view(Tf32) if values.dtype == np.float32 else values
-
-    def to_numpy(self, array: np.ndarray) -> np.ndarray:
-        return array.view(np.ndarray)
 
 
 def torch_forward(weights: Weights) -> Forward:
@@ -67,10 +60,10 @@ def torch_forward(weights: Weights) -> Forward:
 
 BACKENDS: dict[str, Callable[[Weights], Forward]] = {
     "NumPy's graph": lambda weights: FusedMenny(weights.parameters),
-    "MLX's graph": lambda weights: FusedMenny(weights.parameters, MlxArrays()),
+    "MLX's graph": lambda weights: MlxMenny(weights.parameters),
     "the plain MLX model": lambda weights: forward_of(build_model(weights.parameters)),
     "PyTorch": torch_forward,
-    "TF32": lambda weights: FusedMenny(weights.parameters, Tf32Arrays()),
+    "TF32": lambda weights: Tf32(weights.parameters),
 }
 
 

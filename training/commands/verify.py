@@ -17,7 +17,6 @@ from training.commands.progress import num_cores, show_proof_progress, warn_of_l
 from training.commands.table import ask_again, check_table_of
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
-from training.graph import FusedMenny
 from training.proof.answers import AnswerTable, save_table, table_path
 from training.proof.check import SAFETY, Proof
 from training.proof.on_ray import examine_on_ray
@@ -141,11 +140,12 @@ def verify(
 @contextmanager
 def _gpu_forward(weights: Weights) -> Iterator[Forward | None]:
     """The forward pass of MLX's graph where there is a GPU for it."""
-    from training.backend import MlxArrays, mlx_on_this_thread, mx  # --table does without MLX
+    from training.backend import mlx_on_this_thread, mx  # --table does without MLX
+    from training.mlx_graph import MlxMenny
 
     with mlx_on_this_thread():
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
-        yield FusedMenny(weights.parameters, MlxArrays()) if on_gpu else None
+        yield MlxMenny(weights.parameters) if on_gpu else None
 
 
 def _what(plan: Plan) -> str:

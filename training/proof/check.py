@@ -110,12 +110,12 @@ def examine(forward: Forward, work: Workload, decode: Decode) -> tuple[Findings,
 
     What needs settling is settled for all of them at once: it is few of each batch.
     """
-    batches = list(_batches(work.queries))
-    computed = [forward(batch) for batch in batches]  # (B, L, V) each
-    judged = map(_judge, batches, computed)
-    logits, margins, excess = (
-        np.concatenate(part)[: len(work.queries)] for part in (computed, *zip(*judged, strict=True))
-    )
+    logits = forward(work.queries)  # (N, L, V)
+    judged = [
+        _judge(work.queries[start : start + BATCH_SIZE], logits[start : start + BATCH_SIZE])
+        for start in range(0, len(work.queries), BATCH_SIZE)
+    ]
+    margins, excess = (np.concatenate(part) for part in zip(*judged, strict=True))  # (N, L)
     answers = decode(work.queries, logits)
     worst_margins, worst_excess = margins.min(axis=1), excess.max(axis=1)  # (N,)
     anagrams, is_letter = work.anagrams, work.queries != PADDING  # (N,), (N, L)
@@ -174,14 +174,6 @@ def merge(parts: Iterable[Findings]) -> Findings:
         mean_excess_nll=math.fsum(part.mean_excess_nll * part.letters for part in findings)
         / letters,
     )
-
-
-def _batches(queries: Letters) -> Iterable[Letters]:
-    """Batches of `BATCH_SIZE` queries; the last one is filled up with empty queries."""
-    for start in range(0, len(queries), BATCH_SIZE):
-        batch = queries[start : start + BATCH_SIZE]
-        missing = BATCH_SIZE - len(batch)
-        yield np.pad(batch, ((0, missing), (0, 0)), constant_values=PADDING)
 
 
 def _judge(

@@ -38,8 +38,8 @@ from training.proof.queries import BATCH_SIZE, CHUNK_SIZE, Plan, Workload
 from training.settling import Settler
 from training.weights import Weights
 
-_FORMAT = 2  # of the lines that keep what was done
-_SPREAD_SIZES = [1] * 16 + [7] * 8 + [64, BATCH_SIZE]  # the batches that rounding is measured in
+_FORMAT = 3  # of the lines that keep what was done, and of what computed it
+_SPREAD_SIZES = [1] * 16 + [7] * 8 + [64, 1024]  # the batches that rounding is measured in
 
 
 class ChunkFindings(BaseModel):
