@@ -37,7 +37,7 @@ RETRY_S = 600.0
 """Seconds until a version that serves is tried again: the disk may have room by then."""
 
 _CHUNKS = re.compile("([0-9a-f]{12})-[0-9a-f]{16}")
-_TABLE = re.compile(r"[.]?([0-9a-f]{12})[0-9a-f]{52}[.]npz([.]\w+)?")
+_TABLE = re.compile("([0-9a-f]{12})[0-9a-f]{52}[.]npz")
 
 
 class Prover:
@@ -107,15 +107,15 @@ class Prover:
 
     def tidy(self, known: set[str]) -> None:
         """Remove what is left of jobs, and of versions that are not known."""
-        for path in self._staging.iterdir() if self._staging.is_dir() else ():
+        for path in self._staging.glob("*"):
             match = _CHUNKS.fullmatch(path.name)
-            if path.is_dir() and (match is None or match[1] not in known):
-                shutil.rmtree(path, ignore_errors=True)
-            elif not path.is_dir():
+            if not path.is_dir():
                 path.unlink()
-        for path in self._answers.iterdir() if self._answers.is_dir() else ():
+            elif match is None or match[1] not in known:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self._answers.glob("*"):
             match = _TABLE.fullmatch(path.name)
-            if match is not None and (match[2] or match[1] not in known):
+            if match is not None and match[1] not in known:
                 path.unlink()
 
     # --- on the thread of the jobs --------------------------------------------------------------
