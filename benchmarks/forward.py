@@ -19,7 +19,7 @@ from training.graph import FusedMenny
 from training.mlx_graph import MlxMenny
 from training.model import build_model
 from training.trainer import forward_of
-from training.vocabulary import one_hot
+from training.vocabulary import MAX_QUERY_LENGTH, VOCABULARY_SIZE, one_hot
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 BATCH_SIZES = (1, 8, 64, 512)
@@ -52,7 +52,7 @@ def onnx_forward(model):
         path = Path(folder) / "menny.onnx"
         torch.onnx.export(
             model,
-            (torch.zeros(2, 5, 52),),
+            (torch.zeros(2, MAX_QUERY_LENGTH, VOCABULARY_SIZE),),
             str(path),
             input_names=["x"],
             output_names=["logits"],

@@ -21,8 +21,9 @@ from pathlib import Path
 import httpx
 
 from tests.retraining import ADMIN, retrainable_service
+from training.rule import RULE
 
-BODY = json.dumps({"query": "MeM"}).encode()
+BODY = json.dumps({"query": RULE.example}).encode()
 LONG = {"num_samples": 2560, "num_epochs": 700, "promote": "never"}  # the default recipe, longer
 
 

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import httpx
 
+from training.rule import RULE
+
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 16, 64, 256)
 SERVERS = {
@@ -65,7 +67,7 @@ def running(name, environment, python=sys.executable):
     try:
         while time.perf_counter() - begin < START_TIMEOUT_S:
             try:
-                if httpx.post(f"{url}/transform", json={"query": "MeM"}).status_code == 200:
+                if httpx.post(f"{url}/transform", json={"query": RULE.example}).status_code == 200:
                     break
             except httpx.TransportError:
                 time.sleep(0.01)
@@ -82,6 +84,7 @@ def drive(url, script, connections, seconds):
     output = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]  # noqa: RUF005
         + ["-s", str(HERE / script), url],
+        env=os.environ | {"ALPHABET": " ".join(RULE.alphabet), "MAX_LENGTH": str(RULE.max_length)},
         capture_output=True,
         text=True,
         check=True,

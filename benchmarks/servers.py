@@ -5,6 +5,7 @@ and compute (if they do) with the same OpenBLAS on one thread.
 """
 
 import asyncio
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,9 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from app.inference.model import Answer
 from app.routes.schemas import TransformRequest, TransformResponse, transform_response
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
-BODY = b'{"query":"MeM","response":"uIu","model_version":"0123456789ab"}'
+_ANSWER = {"query": RULE.example, "response": RULE.example_response, "model_version": "0" * 12}
+BODY = json.dumps(_ANSWER, separators=(",", ":")).encode()
 START = {
     "type": "http.response.start",
     "status": 200,

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.soak_clients import ADMIN, TOKEN, Counts, clients
 from tests.service import Service, running_service
+from training.rule import RULE
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 60
@@ -77,7 +78,7 @@ def run(seconds: float) -> Soak:
             MENNY_REQUEST_TIMEOUT_S=str(DEADLINE_S),
         ) as service,
     ):
-        service.transform("MeM")
+        service.transform(RULE.example)
         soak = asyncio.run(_soak(service, seconds))
         status = service.stop()
         soak.log_complaints = [

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from training.dataset import IS_ALLOWED
+from training.rule import RULE
 from training.vocabulary import ALPHABET, encode
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
@@ -45,9 +46,10 @@ _HALVES = [
     b"POST /transform HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b'Content-Length: 16\r\n\r\n{"query"',
 ]
+_BODY = json.dumps({"query": RULE.example}).encode()
 _WHOLE = (
     b"POST /transform HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    b'Content-Length: 16\r\n\r\n{"query": "MeM"}'
+    b"Content-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 )
 
 
@@ -87,7 +89,7 @@ def clients(
     shipped = load_weights(SHIPPED_WEIGHTS).version
 
     def query() -> str:
-        return "".join(rng.choices(ALPHABET, k=rng.randint(1, 5)))
+        return "".join(rng.choices(ALPHABET, k=rng.randint(1, RULE.max_length)))
 
     def check(name: str, asked: str, answer: dict[str, Any]) -> None:
         is_right = answer["query"] == asked and len(answer["response"]) == len(asked)

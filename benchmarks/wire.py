@@ -30,6 +30,7 @@ from app.metrics import ServiceMetrics
 from app.settings import Settings
 from benchmarks.servers import bare
 from training.proof.answers import load_table, table_path
+from training.rule import RULE
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 HEAD = "POST /transform HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n"
@@ -146,9 +147,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=9)
     turns = parser.parse_args().turns
-    many = json.dumps({"queries": ["MeM", "aZ", "hello", "X"] * 256})
+    many = json.dumps({"queries": [RULE.example, *RULE.alphabet[:3]] * 256})
     for path, body, num_requests in (
-        ("/transform", '{"query":"MeM"}', NUM_REQUESTS),
+        ("/transform", json.dumps({"query": RULE.example}), NUM_REQUESTS),
         ("/transform/batch", many, 50),
     ):
         medians = uvloop.run(measure(request(path, body), turns, num_requests))
