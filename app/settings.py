@@ -117,7 +117,10 @@ class Settings(BaseSettings):
         30, gt=0, le=3600, description="seconds that a client may leave an answer untaken"
     )
     keep_alive_s: int = Field(
-        5, ge=1, le=3600, description="seconds that a connection may idle between two requests"
+        75,  # longer than clients and proxies keep one: then it is they who close, between requests
+        ge=1,
+        le=3600,
+        description="seconds that a connection may idle between two requests",
     )
 
     # --- retraining -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 import resource
 import socket
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,8 +20,11 @@ logger = logging.getLogger(__name__)
 
 ANNOUNCE_S = 0.2
 """How long everything goes on after a signal, but for `/health`, which says what will come."""
-LAST_REQUESTS_S = 0.3
-"""How long open connections then have for one more request, with whose answer they are closed."""
+QUIET_S = 1.0
+"""How long a connection then has to be quiet before it is closed: busy clients get one more answer,
+with which they learn that it is the last one."""
+MAX_LAST_REQUESTS_S = 2.0
+"""How long is waited for that."""
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel keeps for a client that doesn't read; by itself it would keep megabytes."""
@@ -71,7 +74,10 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._lifecycle.is_closing = True
-        await asyncio.sleep(LAST_REQUESTS_S)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + MAX_LAST_REQUESTS_S
+        while loop.time() < deadline and self._is_any_connection_busy(loop.time()):
+            await asyncio.sleep(0.05)
         sweeping = asyncio.create_task(self._enforce_deadlines_to_the_end())
         await super().shutdown(sockets)
         sweeping.cancel()
@@ -84,9 +90,15 @@ class Server(uvicorn.Server):
 
     def _enforce_deadlines(self) -> None:
         now = asyncio.get_running_loop().time()
-        for connection in list(self.server_state.connections):
-            assert isinstance(connection, LimitedProtocol)  # noqa: S101 - the only kind
+        for connection in self._connections():
             connection.enforce_deadlines(now)
+
+    def _is_any_connection_busy(self, now: float) -> bool:
+        """Whether a client is between two requests; one that waits for its answer will get it."""
+        return any(one.is_idle and now - one.since < QUIET_S for one in self._connections())
+
+    def _connections(self) -> list[LimitedProtocol]:
+        return cast("list[LimitedProtocol]", list(self.server_state.connections))
 
 
 def build_server(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, **options: Any) -> Server:

@@ -16,6 +16,7 @@ class Traffic:
     """What the clients saw."""
 
     answers: list[dict[str, str]] = field(default_factory=list)
+    answered: set[int] = field(default_factory=set)  # the numbers of clients
     refused: list[httpx.Response] = field(default_factory=list)
     unconnected: list[httpx.TransportError] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
@@ -41,6 +42,7 @@ async def traffic(url: str, num_clients: int) -> AsyncIterator[Traffic]:
                     return
                 if response.status_code == 200:
                     seen.answers.append(response.json())
+                    seen.answered.add(number)
                 else:
                     seen.refused.append(response)
 
