@@ -25,6 +25,7 @@ QUIET_S = 1.0
 with which they learn that it is the last one."""
 MAX_LAST_REQUESTS_S = 2.0
 """How long is waited for that."""
+LOOK_S = 0.05
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel keeps for a client that doesn't read; by itself it would keep megabytes."""
@@ -74,10 +75,10 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._lifecycle.is_closing = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + MAX_LAST_REQUESTS_S
-        while loop.time() < deadline and self._is_any_connection_busy(loop.time()):
-            await asyncio.sleep(0.05)
+        for _ in range(round(MAX_LAST_REQUESTS_S / LOOK_S)):
+            if not self._is_any_client_between_requests():
+                break
+            await asyncio.sleep(LOOK_S)
         sweeping = asyncio.create_task(self._enforce_deadlines_to_the_end())
         await super().shutdown(sockets)
         sweeping.cancel()
@@ -93,8 +94,9 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.enforce_deadlines(now)
 
-    def _is_any_connection_busy(self, now: float) -> bool:
-        """Whether a client is between two requests; one that waits for its answer will get it."""
+    def _is_any_client_between_requests(self) -> bool:
+        """One that waits for its answer will get it."""
+        now = asyncio.get_running_loop().time()
         return any(one.is_idle and now - one.since < QUIET_S for one in self._connections())
 
     def _connections(self) -> list[LimitedProtocol]:
