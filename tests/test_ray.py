@@ -168,7 +168,6 @@ async def _kill_and_update(cluster: Cluster, url: str, primary: Service) -> None
         await until(lambda: bool(updated.answers and is_newer(updated.answers[-1])))
         await answers_come_from(updated, version_of(1))
     for seen in (killed, died):  # a client whose request was in hand stops, and no other
-        print(len(seen.answers), seen.failed, seen.refused)
         assert len(seen.failed + seen.refused) < NUM_CLIENTS
     assert (updated.failed, updated.refused) == ([], [])
     _check(killed.answers + died.answers + updated.answers, primary)
