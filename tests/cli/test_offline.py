@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import MENNY, menny
+from tests.cli.command import MENNY, menny, menny_process
 from tests.cli.terminal import on_a_terminal
-from tests.service import clean_environment
+from tests.service import clean_environment, python_path
 from training.commands.outputs import check_weights_output
 from training.commands.progress import warn_of_long_proof
 from training.commands.tables import meaning_of
@@ -237,7 +237,7 @@ def test_evaluate_says_in_words_what_the_figures_mean(
 
 @pytest.mark.default_rule
 def test_a_proof_of_over_an_hour_is_warned_of_with_the_estimate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     warn_of_long_proof(Plan(sample=512), processes=1)
     assert capsys.readouterr().err == ""
@@ -245,7 +245,14 @@ def test_a_proof_of_over_an_hour_is_warned_of_with_the_estimate(
     found = re.search(r"1,000,000,000,000 queries, some ([\d,]+)", capsys.readouterr().err)
     assert found is not None
     assert int(found[1].replace(",", "")) > 1000
-    monkeypatch.setattr("training.commands.progress.estimate_seconds", lambda *_: 9000)
-    brief = ("--num-samples=64", "--batch-size=8", "--num-epochs=1", "--num-fresh-queries=1")
-    for command in (("verify", "--sample=1"), ("train", *brief, f"--out={tmp_path / 'menny.npz'}")):
-        assert "some 2.5 hours on this machine" in menny(*command).stderr
+
+
+@pytest.mark.parametrize("command", ["verify --sample=1", "train --num-samples=64 --batch-size=8"])
+def test_proofs_and_trainings_begin_with_that_warning(command: str, tmp_path: Path) -> None:
+    hours_are_short = "import training.proof.estimate\ntraining.proof.estimate.LONG_S = 0\n"
+    words = [*command.split(), "--num-epochs=1", f"--out={tmp_path / 'menny.npz'}"]
+    done = menny_process(
+        *(words if words[0] == "train" else words[:2]),
+        PYTHONPATH=python_path(tmp_path, hours_are_short),
+    )
+    assert (done.status, "hours on this machine" in done.stderr) == (0, True), done
