@@ -132,6 +132,10 @@ async def _update_and_restart(url: str, primary: Service, replicas: list, start)
         activate(primary, version_of(1))
         for replica in replicas:
             await asyncio.to_thread(wait_until_it_answers, replica, version_of(1))
+        for signum in (signal.SIGSTOP, signal.SIGCONT):  # so busy that no check is answered
+            for replica in replicas:
+                replica.process.send_signal(signum)
+            await asyncio.sleep(1.5)
         for how in (signal.SIGTERM, signal.SIGKILL):
             for number, replica in enumerate(replicas):
                 port = int(replica.url.rpartition(":")[2])
