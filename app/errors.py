@@ -5,6 +5,7 @@ MennyError (training.errors)
     ├── ModelUnavailableError   there is no model that could answer
     ├── OverloadedError         the queue is full
     ├── DeadlineError           no answer in time
+    ├── WorkerError             another worker does not come along
     ├── DisconnectedError       the caller has gone
     ├── EngineError             the model failed
     ├── StateUnavailableError   jobs and versions can't be read or written
@@ -82,6 +83,10 @@ class OverloadedError(ServiceError):
 
 class DeadlineError(ServiceError):
     """There was no answer in time."""
+
+
+class WorkerError(ServiceError):
+    """Another worker was not ready for a version in time; the message names it."""
 
 
 class DisconnectedError(ServiceError):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 
@@ -21,6 +21,7 @@ from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
 from app.metrics import ServiceMetrics
 from app.replica.follower import Follower
+from app.scoreboard import BEAT_S, Worker
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,10 @@ WATCH_S = 1.0
 
 
 def lifespan_of(
-    settings: Settings, metrics: ServiceMetrics, lifecycle: Lifecycle
+    settings: Settings,
+    metrics: ServiceMetrics,
+    lifecycle: Lifecycle,
+    worker: Worker | None = None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The application's lifespan, which puts into `app.state` what its routes ask for."""
 
@@ -38,7 +42,8 @@ def lifespan_of(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.admin = await asyncio.to_thread(_admin_guard, settings)
         batcher = Batcher(settings.max_batch, settings.max_queue, settings.batch_wait_ms / 1000)
-        metrics.watch_queue(lambda: len(batcher))
+        if worker is None:
+            metrics.queue_depth.set_function(lambda: len(batcher))
         tables = Tables(settings.state_dir / "answers", settings.answers)
         with Engine(batcher, metrics, settings.device, tables) as engine:
             app.state.engine = engine
@@ -48,7 +53,7 @@ def lifespan_of(
             retraining: Retraining | Follower = (
                 Follower(settings, engine)
                 if settings.follow
-                else Retraining(settings, engine, JobMetrics(metrics.registry))
+                else Retraining(settings, engine, JobMetrics(metrics.registry), worker=worker)
             )
             app.state.retraining = retraining
             await asyncio.to_thread(retraining.start)
@@ -60,6 +65,7 @@ def lifespan_of(
                 async with (
                     _beside(_reload_on_hangup(retraining.reload)),
                     _beside(_watch(engine, lifecycle, settings.exit_when_failing_s)),
+                    _beside(_beat(worker, engine, batcher, metrics)) if worker else nullcontext(),
                 ):
                     yield
             finally:
@@ -98,6 +104,15 @@ async def _reload_on_hangup(reload: Callable[[], None]) -> None:
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by default it would end the process
+
+
+async def _beat(worker: Worker, engine: Engine, batcher: Batcher, metrics: ServiceMetrics) -> None:
+    """Say that this event loop turns, and how it is, as long as it does."""
+    while True:
+        worker.row.beat = time.monotonic_ns()
+        worker.row.can_answer = engine.can_answer
+        metrics.queue_depth.set(len(batcher))
+        await asyncio.sleep(BEAT_S)
 
 
 async def _watch(engine: Engine, lifecycle: Lifecycle, limit_s: float) -> None:

@@ -28,6 +28,7 @@ from app.routes import (
     transform,
 )
 from app.routes import metrics as metrics_route
+from app.scoreboard import Worker
 from app.settings import Settings
 from training.rule import RULE
 
@@ -40,10 +41,13 @@ what is wrong and what would be right.
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application; its lifespan loads the model and lets it go."""
+def create_app(settings: Settings | None = None, worker: Worker | None = None) -> FastAPI:
+    """The service as an ASGI application; its lifespan loads the model and lets it go.
+
+    `worker`: what this process knows of the others, if it is one of several that answer.
+    """
     settings = settings or Settings()
-    metrics = ServiceMetrics()
+    metrics = ServiceMetrics(worker)
     lifecycle = Lifecycle()
 
     app = Api(
@@ -52,10 +56,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary=f"Each letter is answered with {RULE.summary}.",
         description=DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=lifespan_of(settings, metrics, lifecycle),
+        lifespan=lifespan_of(settings, metrics, lifecycle, worker),
     )
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
+    app.state.worker = worker
     app.state.redact = redactor(settings)
     for module in (
         *(transform, explain, inference_protocol, train, following, models),

@@ -1,8 +1,13 @@
 """What Prometheus sees of the service (`GET /metrics`)."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.scoreboard import Scoreboard, Worker
 
 FAST_BUCKETS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03),
@@ -12,10 +17,18 @@ FAST_BUCKETS = (
 
 
 class ServiceMetrics:
-    """The service's metrics, in a registry of their own."""
+    """The service's metrics, in a registry of their own; `scraped` is what is shown of them.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    Where several workers answer, each counts in files (prometheus_client's multiprocess mode), and
+    the sum is shown.
+    """
+
+    def __init__(self, worker: Worker | None = None) -> None:
+        self.registry = self.scraped = CollectorRegistry()
+        if worker is not None:
+            self.scraped = CollectorRegistry()
+            MultiProcessCollector(self.scraped)  # type: ignore[no-untyped-call]
+            self.scraped.register(_Workers(worker.scoreboard))
         self.requests = Counter(
             "menny_requests", "Requests answered", ["route", "status"], registry=self.registry
         )
@@ -47,21 +60,43 @@ class ServiceMetrics:
         self.rejected = Counter(
             "menny_rejected", "Requests turned away", ["reason"], registry=self.registry
         )
-        self._queue_depth = Gauge(
-            "menny_queue_depth", "Prompts that wait for the engine", registry=self.registry
+        self.queue_depth = Gauge(
+            "menny_queue_depth",
+            "Prompts that wait for the engine",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._model = Gauge(
             "menny_model_info",
             "1 for the model that answers",
             ["version", "device"],
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
-
-    def watch_queue(self, depth: Callable[[], int]) -> None:
-        """Ask `depth` for the queue's length at each scrape."""
-        self._queue_depth.set_function(depth)
+        self._shown: Gauge | None = None
+        self._keeps_labels = worker is not None  # they can't be removed from files
 
     def show_model(self, version: str, device: str) -> None:
         """Name the model that answers."""
-        self._model.clear()
-        self._model.labels(version, device).set(1)
+        if self._keeps_labels and self._shown is not None:
+            self._shown.set(0)
+        elif not self._keeps_labels:
+            self._model.clear()
+        self._shown = self._model.labels(version, device)
+        self._shown.set(1)
+
+
+class _Workers(Collector):
+    """What the scoreboard says."""
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self._scoreboard = scoreboard
+
+    def collect(self) -> Iterable[Metric]:
+        """Called at each scrape."""
+        live = self._scoreboard.num_live
+        yield GaugeMetricFamily("menny_workers", "Processes that answer", value=live)
+        restarts = sum(row.restarts for row in self._scoreboard.rows)
+        yield CounterMetricFamily(
+            "menny_worker_restarts", "Workers that ended and were started again", value=restarts
+        )

@@ -19,11 +19,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.addresses import check_primary, split_names, split_origins
 from app.admin_token import check_token
 from app.state import default_state_dir
+from training.cores import num_cores
 from training.weights import SHIPPED_WEIGHTS
 
 _RETIRED = {"cache_size": "the answer table leaves a cache nothing to do (MENNY_ANSWERS)"}
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
+Workers = Annotated[int, BeforeValidator(lambda n: num_cores() if n == "auto" else n)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_origins)]
 
 
@@ -34,6 +36,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    workers: Workers = Field(
+        1, ge=1, le=256, description="processes that answer on that port; `auto`: one a core"
+    )
     weights: Path = Field(SHIPPED_WEIGHTS, description="the weights file to serve")
     pin_weights: bool = Field(
         False,
@@ -180,6 +185,8 @@ class Settings(BaseSettings):
     @field_validator("follow")
     @classmethod
     def _can_be_followed(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url and info.data.get("workers") != 1:
+            raise ValueError("a replica is one process: start more of them, without MENNY_WORKERS")
         return url and check_primary(url, info.data.get("follow_over_plain_http", False))
 
     @field_validator("admin_token", "read_token")

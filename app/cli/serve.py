@@ -3,10 +3,8 @@
 import errno
 import logging
 import os
-import signal
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +13,11 @@ from pydantic_settings import DotEnvSettingsSource
 
 from app.addresses import is_taken, listen_error
 from app.cli.settings import read_settings
-from app.http.server import build_server
-from app.logs import BoundedFileHandler, configure_logging, trim_stderr
-from app.main import create_app
+from app.logs import trim_stderr
+from app.process import prepare, run
 from app.settings import Settings, unknown_variables
 from app.state import log_state_dir
+from app.workers.supervisor import Supervisor
 from training.backend import check_device
 
 logger = logging.getLogger("app")
@@ -34,6 +32,10 @@ def serve(
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Serve this .npz file, whichever version is active.")
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="N|auto", help="Processes that answer (1); auto: one a core."),
     ] = None,
     follow: Annotated[
         str | None,
@@ -54,45 +56,32 @@ def serve(
     """
     pin_weights = True if weights is not None else None
     settings = _settings(
-        env_file, host=host, port=port, weights=weights, pin_weights=pin_weights, follow=follow
+        env_file,
+        host=host,
+        port=port,
+        weights=weights,
+        pin_weights=pin_weights,
+        workers=workers,
+        follow=follow,
     )
     if fault := listen_error(settings.host, settings.admin_token is not None):
         typer.echo(f"error: {fault}", err=True)
         raise typer.Exit(2)
     check_device(settings.device)
-    log_file = None
     if settings.log_file is not None:
         trim_stderr(settings.log_max_bytes)
-        log_file = BoundedFileHandler(
-            settings.log_file, settings.log_max_bytes, settings.log_backups
-        )
-    configure_logging(settings.log_level, settings.log_format, log_file)
+    prepare(settings)
     in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars if env_file else {}
     for sentence in unknown_variables([*os.environ, *map(str.upper, in_file)]):
         logger.warning(sentence)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to replace
-    signal.signal(signal.SIGTERM, _end)
     log_state_dir(settings.state_dir)
     listener = _listen(settings.host, settings.port)
-    app = create_app(settings)
-    server = build_server(app, settings, app.state.lifecycle)
-    # The engine's thread asks for the interpreter after each forward pass: don't let it wait the
-    # event loop's usual 5 ms. Measured at 64 connections: 4 % more requests, p99 down by 10 %.
-    sys.setswitchinterval(0.001)
-    with suppress(KeyboardInterrupt):  # the server has shut down, then raises the signal again
-        server.run(sockets=[listener])
-    if app.state.lifecycle.has_failed or not server.started:
+    if settings.workers == 1:
+        is_well = run(settings, listener)
+    else:
+        is_well = Supervisor(settings, listener).run()
+    if not is_well:
         raise typer.Exit(1)
-
-
-def _end(signum: int, _: object) -> None:
-    """Stop with exit status 0: SIGTERM is an order, not a failure.
-
-    uvicorn raises the signal again after its own shutdown. A process that dies of it is a failed
-    one to launchd (KeepAlive's SuccessfulExit asks for WIFEXITED and status 0), which then starts
-    it anew; systemd, and Docker for its PID 1, see no difference.
-    """
-    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,6 +21,7 @@ from app.errors import (
     StateUnavailableError,
     TooManyFailuresError,
     UnauthorizedError,
+    WorkerError,
 )
 from app.http.json import is_json
 from app.logs import request_id
@@ -54,6 +55,7 @@ _STATUS_OF: dict[type[MennyError], HTTPStatus] = {
     ModelUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    WorkerError: HTTPStatus.GATEWAY_TIMEOUT,
     DisconnectedError: HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
     StateUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotFoundError: HTTPStatus.NOT_FOUND,

@@ -11,6 +11,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import ConflictError, StateUnavailableError, UnreadableRowError
@@ -51,7 +52,9 @@ class JobManager:
         staging: Path,
         timeout_s: float,
         metrics: JobMetrics,
+        take_turn: Callable[[], bool],
     ) -> None:
+        """`take_turn`: try to become the one that runs jobs; once it is, always true."""
         self._store = store
         self._versions = versions
         self._prover = prover
@@ -60,11 +63,14 @@ class JobManager:
         self._staging = staging
         self._timeout_s = timeout_s
         self._metrics = metrics
+        self._take_turn = take_turn
+        self._has_turn = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="menny-jobs", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; raises `StateUnavailableError` if the system has none to give."""
+        """Start the thread; raises `StateUnavailableError`, if the system has none to give, too."""
+        self._has_turn = self._take_turn()
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -84,6 +90,9 @@ class JobManager:
         complaint = ""
         while not self._stopping.wait(POLL_S):
             try:
+                self._has_turn = self._has_turn or self._take_turn()
+                if not self._has_turn:
+                    continue
                 job_id = self._store.find_queued_job()
                 if job_id is not None:
                     self._conduct(job_id)
@@ -96,7 +105,8 @@ class JobManager:
                     complaint = str(error)
                     logger.error("no job can be taken: %s", error)
         try:
-            self._store.interrupt_jobs(INTERRUPTED)
+            if self._has_turn:
+                self._store.interrupt_jobs(INTERRUPTED)
         except StateUnavailableError as error:
             logger.error("jobs can't be called interrupted: %s", error)
 

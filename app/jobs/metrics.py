@@ -22,11 +22,13 @@ class JobMetrics:
             "menny_training_loss",
             "Loss of the latest epoch of the latest training job, nats a letter",
             registry=registry,
+            multiprocess_mode="mostrecent",
         )
         self.progress = Gauge(
             "menny_training_progress",
             "Share of the epochs that the latest training job has done, 0 to 1",
             registry=registry,
+            multiprocess_mode="mostrecent",
         )
 
         self.proofs = Counter(
@@ -39,6 +41,7 @@ class JobMetrics:
             "menny_proof_progress",
             "Share of all queries that the latest proof has asked, 0 to 1",
             registry=registry,
+            multiprocess_mode="mostrecent",
         )
 
     def begin(self) -> None:

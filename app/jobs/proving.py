@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.errors import ConflictError, StateUnavailableError
+from app.errors import StateUnavailableError
 from app.jobs.job import Proving
 from app.jobs.metrics import JobMetrics
 from app.jobs.runner import ChildError, Children
@@ -64,33 +64,16 @@ class Prover:
         self._metrics = metrics
         self._is_automatic = is_automatic
         self._wants_table = wants_table
-        self._wanted: tuple[str, str | None] | None = None
-        """The version that somebody asks for, and its key."""
-        self._current: str | None = None
-        self._progress = 0.0
-        self._faults: dict[str, str] = {}
         self._not_before: dict[str, float] = {}
         """When versions may be due by themselves again, on the monotonic clock; infinity: done."""
 
     def request(self, version: str, key: str | None) -> None:
         """Have a version proven; raises `ConflictError` while there is one that is to be."""
-        with self._serving.change:
-            other = self._current or (self._wanted and self._wanted[0])
-            if other is not None:
-                raise ConflictError(
-                    f"version {other} is being proven, and there is one at a time: wait for its "
-                    "verdict"
-                )
-            self._faults.pop(version, None)
-            self._progress = 0.0
-            self._wanted = version, key
+        self._verdicts.begin(version, key)
 
     def state_of(self, version: str) -> Proving | None:
         """How the proof of a version is getting on; `None` if nobody is at it or has failed."""
-        if version == self._current or (self._wanted and version == self._wanted[0]):
-            return Proving(progress=self._progress)
-        fault = self._faults.get(version)
-        return None if fault is None else Proving(progress=0, fault=fault)
+        return self._verdicts.state_of(version)
 
     def proof_of(self, version: str, card: ModelCard | None) -> Proof | None:
         """What asking a version every query there is has shown; `None` without a verdict."""
@@ -107,6 +90,7 @@ class Prover:
 
     def tidy(self, known: set[str]) -> None:
         """Remove what is left of jobs, and of versions that are not known."""
+        self._verdicts.forget()
         for path in self._staging.glob("*"):
             match = _CHUNKS.fullmatch(path.name)
             if not path.is_dir():
@@ -129,36 +113,31 @@ class Prover:
         if due is None:
             return
         version, key = due
-        not_before = math.inf
+        not_before, fault = math.inf, None
         try:
             self._prove(version, key, check)
         except (ProofStoppedError, StateUnavailableError):
-            self._current = None
+            self._verdicts.pause()
             raise
         except (MennyError, OSError) as error:
             logger.error("version %s can't be proven: %s", version, error)
-            self._note_fault(version, str(error).replace(f"{self._staging.parent}/", ""))
+            fault = str(error).replace(f"{self._staging.parent}/", "")
             not_before = time.monotonic() + RETRY_S
         except Exception:
             logger.exception("the proof of version %s met a fault of the service", version)
-            self._note_fault(version, "a fault of the service; its log has more")
-        with self._serving.change:
-            self._current = self._wanted = None
-            self._not_before[version] = not_before
-
-    def _note_fault(self, version: str, fault: str) -> None:
-        self._faults[version] = fault
-        self._metrics.proofs.labels("failed").inc()
+            fault = "a fault of the service; its log has more"
+        if fault is not None:
+            self._metrics.proofs.labels("failed").inc()
+        self._not_before[version] = not_before
+        self._verdicts.end(version, fault)
 
     def _find_due(self) -> tuple[str, str | None] | None:
+        begun = self._verdicts.find_begun()
+        if begun is not None or not self._is_automatic:
+            return begun
         with self._serving.change:
             version, key = self._serving.version, self._serving.key
-            if self._wanted is not None:
-                self._current = self._wanted[0]
-                return self._wanted
-            if not self._is_automatic or version is None:
-                return None
-            if time.monotonic() < self._not_before.get(version, 0):
+            if version is None or time.monotonic() < self._not_before.get(version, 0):
                 return None
             try:
                 proof = self._verdicts.of(version, self._serving.load(key).card)
@@ -171,8 +150,7 @@ class Prover:
             if not is_due:
                 self._not_before[version] = math.inf
                 return None
-            self._current, self._progress = version, 0.0
-            self._faults.pop(version, None)
+            self._verdicts.begin(version, key, requested=False)
             return version, key
 
     def _prove(self, version: str, key: str | None, check: Callable[[], None]) -> None:
@@ -186,8 +164,9 @@ class Prover:
             for event in child.events(check):
                 if isinstance(event, ProofEvent):
                     proof = event.proof
-                    self._progress = event.done / event.total
-                    self._metrics.proof_progress.set(self._progress)
+                    progress = event.done / event.total
+                    self._metrics.proof_progress.set(progress)
+                    self._verdicts.set_progress(version, progress)
         if proof is None or not proof.sha256.startswith(version):
             raise ChildError("the proving process asked other weights than it was told to")
         self._verdicts.keep(proof)
@@ -210,3 +189,4 @@ class Prover:
             publish(table, self._answers / f"{sha256}.npz")
             if self._serving.version == version:
                 self._serving.look_up_again()
+                self._verdicts.note_table()

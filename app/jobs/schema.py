@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """In SQLite's `user_version`; 0 is a new database."""
 
 metadata = sa.MetaData()
@@ -52,6 +52,14 @@ active = sa.Table(
     sa.Column("version", sa.ForeignKey("versions.version")),  # null: the shipped one
     sa.Column("announced", sa.Text),  # the version that replicas were told of last
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+    # Where several workers answer: the version that they are to prepare (null: the shipped one),
+    # the number of that proposal, the worker that has made it (null: it was withdrawn), the number
+    # of the one that became active last, and how often an answer table was made.
+    sa.Column("proposed", sa.Text),
+    sa.Column("proposal", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("proposer", sa.Integer),
+    sa.Column("switched", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("tables", sa.Integer, nullable=False, server_default="0"),
 )
 
 verdicts = sa.Table(
@@ -59,6 +67,15 @@ verdicts = sa.Table(
     metadata,
     sa.Column("sha256", sa.Text, primary_key=True),  # of the weights
     sa.Column("proof", sa.JSON, nullable=False),
+)
+proofs = sa.Table(
+    "proofs",  # that are on their way, one at a time, or could not be finished
+    metadata,
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text),  # null: the shipped one
+    sa.Column("requested", sa.Boolean, nullable=False),  # by somebody
+    sa.Column("progress", sa.Float, nullable=False, default=0.0),
+    sa.Column("fault", sa.Text),  # null: on its way
 )
 
 _MIGRATIONS = {
@@ -76,6 +93,15 @@ _MIGRATIONS = {
         "ALTER TABLE active ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
     ),
     3: ("CREATE TABLE verdicts (sha256 TEXT NOT NULL PRIMARY KEY, proof JSON NOT NULL)",),
+    4: (
+        "ALTER TABLE active ADD COLUMN proposed TEXT",
+        "ALTER TABLE active ADD COLUMN proposal INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE active ADD COLUMN proposer INTEGER",
+        "ALTER TABLE active ADD COLUMN switched INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE active ADD COLUMN tables INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE proofs (version TEXT NOT NULL PRIMARY KEY, key TEXT, requested BOOLEAN NOT "
+        "NULL, progress FLOAT NOT NULL, fault TEXT)",
+    ),
 }
 """What makes a database of a schema one of the next."""
 

@@ -8,8 +8,8 @@ what answers, what `/models` says and what a restart would serve are never two t
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,18 +43,37 @@ class ModelEngine(Protocol):
         """Take up the table of the weights that answer, as it is now."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A version that could answer at once."""
+
+    weights: Weights
+    key: str | None
+    served: Any
+
+
 class Serving:
     """The version that answers. Hold `change` to read and change it in one go."""
 
     def __init__(
-        self, engine: ModelEngine, shipped: Path, folder: Path, *, is_pinned: bool = False
+        self,
+        engine: ModelEngine,
+        shipped: Path,
+        folder: Path,
+        *,
+        is_pinned: bool = False,
+        change: AbstractContextManager[Any] | None = None,
     ) -> None:
         """`is_pinned`: `reload` serves `shipped`, whichever version is active."""
         self._engine = engine
         self._is_pinned = is_pinned
         self._shipped_path = shipped
         self._folder = folder
-        self.change = threading.RLock()
+        self.change = change or threading.RLock()
+        self.installing = threading.RLock()
+        """Held while what answers becomes another; `change` may be held by another worker then."""
+        self.switching: Callable[[str | None], AbstractContextManager[None]] = _alone
+        """Around the step in which a version becomes active: has other workers come along."""
         self.key: str | None = None
         """The version that answers; `None` for the shipped one, or if there is no model."""
         self.version: str | None = None
@@ -98,10 +117,21 @@ class Serving:
         Raises `MennyError`, from the engine or from `commit`: then all is as it was.
         """
         with self.change:
-            served = self._engine.prepare(weights, self.path(key))
-            commit()
-            self._engine.install(served)
-            self._note_switch(weights, key)
+            prepared = Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
+            with self.switching(key), self.installing:
+                commit()
+                self.install(prepared)
+
+    def prepare(self, key: str | None) -> Prepared:
+        """Load a version beside the one that answers; raises `MennyError`."""
+        weights = self.load(key)
+        return Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
+
+    def install(self, prepared: Prepared) -> None:
+        """Have it answer, once this returns."""
+        with self.installing:
+            self._engine.install(prepared.served)
+            self._note_switch(prepared.weights, prepared.key)
             self.note = self._engine.fault = None
 
     def start(self, find_active: Callable[[], str | None]) -> None:
@@ -128,7 +158,7 @@ class Serving:
 
         Raises `WeightsError` if the weights' file is not as it was; then nothing changes.
         """
-        with self.change:
+        with self.installing:
             if self.version is not None:
                 self._engine.look_up_again(self.load(self.key), self.path(self.key))
 
@@ -174,11 +204,15 @@ class Serving:
     def _try(self, key: str | None) -> str | None:
         """Serve a version; returns why not."""
         try:
-            self.switch(self.load(key), key, commit=lambda: None)
+            self.install(self.prepare(key))
         except MennyError as error:
             logger.error("can't serve %s: %s", self.path(key), error)
             return str(error)
         return None
+
+
+def _alone(_key: str | None) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def read_card(path: Path) -> ModelCard | None:

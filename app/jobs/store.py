@@ -120,12 +120,13 @@ class Store:
         """Set how a job ended."""
         self._update_job(job_id, **_end(state, reason))
 
-    def interrupt_jobs(self, reason: str) -> list[int]:
+    def interrupt_jobs(self, reason: str, *, only_running: bool = False) -> list[int]:
         """End every job that has not ended, for nobody runs them any more; returns their ids."""
+        ended = jobs.c.state == JobState.RUNNING if only_running else _UNFINISHED
         with self._transaction() as connection:
-            found = list(connection.scalars(sa.select(jobs.c.id).where(_UNFINISHED)))
+            found = list(connection.scalars(sa.select(jobs.c.id).where(ended)))
             connection.execute(
-                sa.update(jobs).where(_UNFINISHED).values(_end(JobState.INTERRUPTED, reason))
+                sa.update(jobs).where(ended).values(_end(JobState.INTERRUPTED, reason))
             )
         return found
 
@@ -191,7 +192,7 @@ class Store:
         That is a new generation, also where the version is an older one, or the same.
         """
         with self._transaction() as connection:
-            connection.execute(sa.update(active).values(version=key))
+            connection.execute(sa.update(active).values(version=key, switched=active.c.proposal))
             _raise_generation(connection, version)
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(promoted=True))
 

@@ -8,7 +8,7 @@ from app.errors import ModelUnavailableError
 from app.http.api import problem_responses
 from app.http.bodies import StrictRoute
 from app.routes.dependencies import EngineDep, RetrainingDep
-from app.routes.health import facts_of
+from app.routes.health import facts_of, proof_of
 from app.routes.schemas import ExplainRequest, ExplainResponse, ServedModelCard
 from app.routes.transform import PROBLEMS, disconnect_of, responder_of
 
@@ -36,5 +36,5 @@ async def card(engine: EngineDep, retraining: RetrainingDep, request: Request) -
     served = engine.served
     if served is None:
         raise ModelUnavailableError(f"there is no model to answer: {engine.fault}")
-    proof = retraining.proof_of(served.version, served.card)
-    return ServedModelCard(card=served.card, proof=proof, **facts_of(served, request, retraining))
+    proof = await proof_of(served, retraining)
+    return ServedModelCard(card=served.card, proof=proof, **facts_of(served, request, proof))

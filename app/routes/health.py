@@ -1,5 +1,6 @@
 """Whether Menny can answer (`GET /health`) and the process is there (`GET /health/live`)."""
 
+import asyncio
 import time
 from http import HTTPStatus
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from app.jobs.retraining import Retraining
 from app.replica.follower import Follower, Following
 from app.routes.dependencies import EngineDep, LifecycleDep, RetrainingDep
 from app.routes.schemas import ArraysField, CounterExampleField, DeviceField, Source, SourceReason
+from app.scoreboard import Worker
+from training.proof.check import Proof
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -50,7 +53,8 @@ class Health(BaseModel):
     counter_example: CounterExampleField = None
     device: DeviceField = None
     arrays: ArraysField = None
-    uptime_seconds: float = Field(description="since the service started")
+    workers: int = Field(1, description="processes that answer here, and are not silent")
+    uptime_seconds: float = Field(description="since this process started")
     note: str | None = Field(
         None, description="why retraining is unavailable, or why the shipped weights answer"
     )
@@ -77,14 +81,18 @@ async def health(
     lifecycle: LifecycleDep,
     retraining: RetrainingDep,
 ) -> Health:
-    """200 when Menny can answer; 503 with the reason when she can't or is about to stop."""
+    """200 when Menny can answer; 503 with the reason when she can't or is about to stop.
+
+    Of several workers that answer, one is enough.
+    """
+    worker: Worker | None = request.app.state.worker
     served, reason = engine.served, engine.fault
     if (failing_s := engine.failing_s) is not None:
         reason = f"every batch has failed for {failing_s:.0f} s; the log says more"
     status: Literal["ok", "unavailable", "draining"] = "ok"
     if lifecycle.is_draining:
         status = "draining"
-    elif not engine.can_answer:
+    elif not (engine.can_answer or (worker and worker.scoreboard.can_answer)):
         status = "unavailable"
     if status != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
@@ -92,6 +100,7 @@ async def health(
         status=status,
         reason=_redacted(request, reason),
         engine=engine.state,
+        workers=worker.scoreboard.num_live if worker else 1,
         uptime_seconds=round(time.monotonic() - request.app.state.started, 3),
         note=_redacted(request, retraining.note),
         following=_following(request, retraining),
@@ -101,15 +110,19 @@ async def health(
     return found.model_copy(
         update={
             "rule_accuracy": served.card and served.card.metrics.rule_accuracy,
-            **facts_of(served, request, retraining),
+            **facts_of(served, request, await proof_of(served, retraining)),
         }
     )
 
 
-def facts_of(served: Served, request: Request, retraining: Retraining | Follower) -> dict[str, Any]:
+async def proof_of(served: Served, retraining: Retraining | Follower) -> Proof | None:
+    """What is known of what answers; the database is asked, which may be slow to answer."""
+    return await asyncio.to_thread(retraining.proof_of, served.version, served.card)
+
+
+def facts_of(served: Served, request: Request, proof: Proof | None) -> dict[str, Any]:
     """What `/health` and `/card` both say of what answers."""
     backend = served.model.backend if served.model else None
-    proof = retraining.proof_of(served.version, served.card)
     return {
         "model_version": served.version,
         "device": backend and backend.device,

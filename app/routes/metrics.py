@@ -16,4 +16,4 @@ router = APIRouter(tags=["health"])
 )
 async def metrics(metrics: MetricsDep) -> Response:
     """Counts, times and sizes in Prometheus's text format."""
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(metrics.scraped), media_type=CONTENT_TYPE_LATEST)

@@ -77,12 +77,15 @@ def show_version(version: VersionName, versions: VersionsDep) -> Version:
 @router.post(
     "/{version}/activate",
     summary="Serve a version",
-    responses=problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=problem_responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GATEWAY_TIMEOUT
+    ),
 )
 def activate(version: VersionName, versions: VersionsDep) -> Version:
     """Forward or back, without a restart: once this has been answered, that version answers.
 
-    No request fails meanwhile. If the version's file is damaged, all stays as it is.
+    No request fails meanwhile. If the version's file is damaged, all stays as it is; and so it does
+    if one of several workers is not ready in time, which 504 names.
     """
     return versions.activate(version)
 

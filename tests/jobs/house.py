@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from app.jobs.job import Job, JobRequest, Promote
 from app.jobs.metrics import JobMetrics
 from app.jobs.retraining import Retraining
+from app.scoreboard import Worker
 from app.settings import Settings
 from training.child.protocol import Event, Measurement, PhaseEvent, ProofEvent, SavedEvent
 from training.config import TrainingConfig
@@ -49,6 +50,8 @@ class ScriptedEngine:
         self.refuses: set[str] = set()
         """Versions that can't be built."""
         self.has_tables_of: set[str] = set()
+        self.before_prepare: Callable[[], object] = lambda: None
+        self.before_install: Callable[[], object] = lambda: None
 
     def look_up(self, weights: Weights, _: Path) -> SimpleNamespace:
         return SimpleNamespace(table="a table" if weights.version in self.has_tables_of else None)
@@ -59,9 +62,11 @@ class ScriptedEngine:
     def prepare(self, weights: Weights, _: Path) -> str:
         if weights.version in self.refuses:
             raise WeightsError("the engine won't")
+        self.before_prepare()
         return weights.version
 
     def install(self, model: str) -> None:
+        self.before_install()
         self.answers = model
 
 
@@ -107,10 +112,11 @@ class ScriptedChildren:
         """What is measured of a version; others are as good as the shipped one."""
         self.proof = SHIPPED_FILE.card.proof
         """What every proof finds; the shipped version's table comes of one that holds."""
-        self.num_proofs = 0
+        self.num_proofs = self.num_trained = 0
 
     def train(self, job: Job, out: Path) -> ScriptedChild:
         def events(check: Check) -> Iterator[Event]:
+            self.num_trained += 1
             self.in_phase("starting", check)
             yield PhaseEvent(phase="training")
             for number in range(1, job.config.num_epochs + 1):
@@ -176,8 +182,11 @@ def wait_forever(in_phase: str) -> Callable[[str, Check], None]:
 class Home:
     """A state directory and what works on it."""
 
-    def __init__(self, state: Path, children: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, state: Path, children: Any = None, worker: Worker | None = None, **settings: Any
+    ) -> None:
         self.state = state
+        self.worker = worker
         self.engine = ScriptedEngine()
         self.children = children or ScriptedChildren()
         self.registry = CollectorRegistry()
@@ -185,7 +194,7 @@ class Home:
             **{"state_dir": state, "gate_queries": 100, "prove": "never"} | settings
         )
         self.retraining = Retraining(
-            self.settings, self.engine, JobMetrics(self.registry), self.children
+            self.settings, self.engine, JobMetrics(self.registry), self.children, worker
         )
         self.retraining.start()
         self.retraining.reload()

@@ -20,6 +20,15 @@ SCHEMA_1 = Path(__file__).with_name("schema_1.sql").read_text()
 MADE = ["5d922f30012a", "c0f676881a59", "ca7d1af00abd"]
 """The versions in it, the oldest first; the first is the active one."""
 
+TO_SCHEMA_4 = [
+    *(
+        f"ALTER TABLE active DROP COLUMN {name}"
+        for name in ("proposed", "proposal", "proposer", "switched", "tables")
+    ),
+    "DROP TABLE proofs",
+]
+"""What makes a database of this schema one of schema 4."""
+
 
 def write_schema_1(state: Path) -> list[str]:
     """A state directory with a database of schema 1; returns the versions, the oldest first."""
@@ -86,7 +95,7 @@ def test_a_database_of_schema_1_is_copied_aside_and_migrated_with_all_that_is_in
 def test_a_database_of_schema_3_is_copied_aside_and_gets_room_for_verdicts(tmp_path: Path) -> None:
     with house(tmp_path) as home:
         made = home.make(1, "always")
-    change(tmp_path, "DROP TABLE verdicts", "PRAGMA user_version = 3")
+    change(tmp_path, *TO_SCHEMA_4, "DROP TABLE verdicts", "PRAGMA user_version = 3")
     with house(tmp_path) as home:
         assert home.retraining.note is None
         assert home.listed() == [made, SHIPPED]
@@ -196,6 +205,7 @@ def test_a_database_of_schema_2_gets_its_generation(tmp_path: Path) -> None:
         version = home.make(1, "always")
     change(
         tmp_path,
+        *TO_SCHEMA_4,
         "ALTER TABLE active DROP COLUMN announced",
         "ALTER TABLE active DROP COLUMN generation",
         "DROP TABLE verdicts",

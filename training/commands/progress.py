@@ -45,13 +45,6 @@ def show_proof_progress(console: Console) -> Iterator[Callable[[ProofProgress], 
         )
 
 
-def num_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def warn_of_long_proof(plan: Plan, processes: int, forward: Forward | None = None) -> None:
     """Warn on standard error, with the estimate, of a proof that would take over an hour here."""
     seconds = estimate_seconds(plan, processes, forward)

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import check_output
-from training.commands.progress import num_cores, show_proof_progress, warn_of_long_proof
+from training.commands.progress import show_proof_progress, warn_of_long_proof
 from training.commands.table import ask_again, check_table_of
+from training.cores import num_cores
 from training.errors import ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
 from training.proof.answers import AnswerTable, save_table, table_path
