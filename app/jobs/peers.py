@@ -67,15 +67,15 @@ class Peers:
         self._thread.join(POLL_S)
 
     @contextmanager
-    def switching(self, key: str | None) -> Iterator[None]:
-        """Have the others prepare a version before the block, in which it becomes the active one.
+    def switching(self, key: str | None) -> Iterator[Callable[[], None]]:
+        """Have the others prepare a version during the block, in which it becomes the active one.
 
-        After it they serve it. Raises `WorkerError`: before the block nothing is changed then.
+        That is no sooner than the function, which is what the block gets, has returned; it raises
+        `WorkerError`. After the block all serve that version.
         """
         number = self._propose(key)
         try:
-            self._wait_until_ready(number)
-            yield
+            yield lambda: self._wait_until_ready(number)
             self._row.ready = self._row.serves = number
         except BaseException:
             with suppress(StateUnavailableError):  # or the next proposal takes its place

@@ -52,6 +52,10 @@ class Prepared:
     served: Any
 
 
+Switching = Callable[[str | None], AbstractContextManager[Callable[[], None]]]
+"""From a version's key to a block, within which it becomes active once the function returns."""
+
+
 class Serving:
     """The version that answers. Hold `change` to read and change it in one go."""
 
@@ -72,8 +76,8 @@ class Serving:
         self.change = change or threading.RLock()
         self.installing = threading.RLock()
         """Held while what answers becomes another; `change` may be held by another worker then."""
-        self.switching: Callable[[str | None], AbstractContextManager[None]] = _alone
-        """Around the step in which a version becomes active: has other workers come along."""
+        self.switching: Switching = _alone
+        """Around all three steps: has other workers come along."""
         self.key: str | None = None
         """The version that answers; `None` for the shipped one, or if there is no model."""
         self.version: str | None = None
@@ -117,10 +121,12 @@ class Serving:
         Raises `MennyError`, from the engine or from `commit`: then all is as it was.
         """
         with self.change:
-            prepared = Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
-            with self.switching(key), self.installing:
-                commit()
-                self.install(prepared)
+            with self.switching(key) as wait_for_others:
+                prepared = Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
+                wait_for_others()
+                with self.installing:
+                    commit()
+                    self.install(prepared)
 
     def prepare(self, key: str | None) -> Prepared:
         """Load a version beside the one that answers; raises `MennyError`."""
@@ -211,8 +217,8 @@ class Serving:
         return None
 
 
-def _alone(_key: str | None) -> AbstractContextManager[None]:
-    return nullcontext()
+def _alone(_key: str | None) -> AbstractContextManager[Callable[[], None]]:
+    return nullcontext(lambda: None)
 
 
 def read_card(path: Path) -> ModelCard | None:
