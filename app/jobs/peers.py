@@ -10,7 +10,7 @@ numbers of the scoreboard; they may be lost, for a worker that starts reads what
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa

@@ -120,13 +120,12 @@ class Serving:
 
         Raises `MennyError`, from the engine or from `commit`: then all is as it was.
         """
-        with self.change:
-            with self.switching(key) as wait_for_others:
-                prepared = Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
-                wait_for_others()
-                with self.installing:
-                    commit()
-                    self.install(prepared)
+        with self.change, self.switching(key) as wait_for_others:
+            prepared = Prepared(weights, key, self._engine.prepare(weights, self.path(key)))
+            wait_for_others()
+            with self.installing:
+                commit()
+                self.install(prepared)
 
     def prepare(self, key: str | None) -> Prepared:
         """Load a version beside the one that answers; raises `MennyError`."""

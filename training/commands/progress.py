@@ -1,6 +1,5 @@
 """What is seen while Menny trains or is proven: a bar, or lines in a pipe."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -13,9 +13,9 @@ from training.backend import mlx_on_this_thread
 from training.commands.interrupt import stop_on_signal
 from training.commands.outputs import PICTURES, check_output, check_weights_output
 from training.commands.progress import show_progress, warn_of_long_proof
-from training.cores import num_cores
 from training.commands.tables import metrics_table
 from training.config import RECIPES, Recipe, TrainingConfig, recipe_config
+from training.cores import num_cores
 from training.dataset import Dataset, read_dataset
 from training.errors import TrainingStoppedError
 from training.proof.queries import Plan
