@@ -1,5 +1,6 @@
 """The log: how lines look, which request each belongs to, and a file of bounded size for them."""
 
+import fcntl
 import json
 import logging
 import os
@@ -78,6 +79,7 @@ class LogFileError(MennyError):
 class BoundedFileHandler(RotatingFileHandler):
     """Writes lines to `path`; with its `backups` it takes at most (backups + 1) * max_bytes bytes.
 
+    Several processes may write to one path: what one has put aside, the others leave too.
     A full disk or a directory that is gone must neither stop the service nor fill another file
     with complaints: it says so on stderr, once, and goes on with the next line that it can write.
     """
@@ -95,6 +97,39 @@ class BoundedFileHandler(RotatingFileHandler):
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
+        """Whether the file is full, after leaving one that another process has put aside."""
+        if self._is_aside():
+            self._reopen()
+        return bool(super().shouldRollover(record))
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        """Put the file aside, unless another process is faster."""
+        assert self.stream is not None  # noqa: S101 - shouldRollover has opened it
+        held = os.dup(self.stream.fileno())  # closing the stream would let others in
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if self._is_aside():
+                self._reopen()
+            else:
+                super().doRollover()
+        finally:
+            os.close(held)
+
+    def _reopen(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = self._open()
+
+    def _is_aside(self) -> bool:
+        """Whether the path is another file's now."""
+        try:
+            there = os.stat(self.baseFilename)
+        except OSError:  # nobody has made another one
+            return False
+        own = os.fstat(self.stream.fileno()) if self.stream else there
+        return not os.path.samestat(there, own)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Complain about the first line that could not be written."""

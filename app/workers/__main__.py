@@ -5,12 +5,14 @@ supervisor does, however that ends: then the worker drains, and is gone within `
 """
 
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
 from io import FileIO
+from pathlib import Path
 
 from app.process import prepare, run
 from app.scoreboard import Scoreboard, Worker
@@ -27,7 +29,10 @@ def main() -> int:
     settings = Settings(**task.settings)
     prepare(settings)
     watch = threading.Thread(
-        target=_end_with, args=[supervisor], name="menny-supervised", daemon=True
+        target=_end_with,
+        args=[supervisor, task.scoreboard.parent],
+        name="menny-supervised",
+        daemon=True,
     )
     watch.start()
     scoreboard = Scoreboard(task.scoreboard)
@@ -35,8 +40,9 @@ def main() -> int:
     return 0 if run(settings, socket.socket(fileno=task.listener), worker) else 1
 
 
-def _end_with(supervisor: FileIO) -> None:
+def _end_with(supervisor: FileIO, folder: Path) -> None:
     supervisor.read(1)
+    shutil.rmtree(folder, ignore_errors=True)  # a supervisor that was killed can't
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(END_S)
     os._exit(1)

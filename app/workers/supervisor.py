@@ -33,6 +33,7 @@ STEADY_S = 10.0
 """A worker that ends sooner is started again after a pause, which doubles from `PAUSE_S` on."""
 PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
+_MEMORY = "/dev/shm"  # noqa: S108 - a file system that has no disk, where there is one
 STOP_MARGIN_S = 8.0
 """On top of what open requests get: to announce the end, and to stop a training job."""
 
@@ -43,7 +44,9 @@ class Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self._folder = Path(tempfile.mkdtemp(prefix="menny-workers-"))
+        in_memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        self._folder = Path(tempfile.mkdtemp(prefix="menny-workers-", dir=in_memory))
+        """Of the scoreboard, and of the files in which workers count."""
         self._board = Scoreboard.create(self._folder / "scoreboard", settings.workers)
         self._places = [_Place(row) for row in self._board.rows]
         self._lock: StateLock | None = None

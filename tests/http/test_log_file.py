@@ -1,17 +1,20 @@
 """MENNY_LOG_FILE: a log whose size is bounded, on a disk that may be full or gone."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.logs import BoundedFileHandler
 from tests.service import clean_environment
 from tests.service_manager.machine import free_port
 
@@ -122,3 +125,24 @@ def test_a_log_file_that_can_never_be_written_is_named(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "name another MENNY_LOG_FILE" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_handlers_that_share_a_file_keep_its_bound_and_every_line_that_is_kept(
+    tmp_path: Path,
+) -> None:
+    log, num_lines = tmp_path / "menny.log", 300
+    handlers = [BoundedFileHandler(log, 10_000, backups=9) for _ in range(3)]
+
+    def write(handler: BoundedFileHandler, number: int) -> None:
+        for line in range(num_lines):
+            text = f"handler {number} line {line:<80}"
+            handler.emit(logging.LogRecord("test", logging.INFO, "", 0, text, (), None))
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(write, handlers, range(3)))
+    for handler in handlers:
+        handler.close()
+    files = [log, *tmp_path.glob("menny.log.*")]
+    assert max(file.stat().st_size for file in files) <= 10_000 + 3 * 100
+    lines = [line.rstrip() for file in files for line in file.read_text().splitlines()]
+    assert len(lines) == len(set(lines)) == 3 * num_lines
