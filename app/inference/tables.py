@@ -23,10 +23,6 @@ class Tables:
         self._folder = folder
         self._source = source
 
-    def path(self, sha256: str) -> Path:
-        """Where the service itself keeps the table of weights."""
-        return self._folder / f"{sha256}.npz"
-
     def find(self, weights: Weights, file: Path) -> tuple[AnswerTable | None, str]:
         """The checked table of weights that are in `file`, or none; and why. 20 ms.
 
@@ -35,8 +31,9 @@ class Tables:
         if self._source == "model":
             return None, MODEL_WANTED
         faults = []
-        own = weights.card.answers if weights.card else None
-        for path, sha256 in ((table_path(file), own), (self.path(weights.sha256), None)):
+        recorded = weights.card.answers if weights.card else None
+        own = self._folder / f"{weights.sha256}.npz"
+        for path, sha256 in ((table_path(file), recorded), (own, None)):
             try:
                 return load_table(path, weights.sha256, sha256), TABLE
             except NoFileError:
