@@ -248,13 +248,14 @@ def check_table(table: AnswerTable) -> None:
     All queries that exist are answered with allowed letters, and equal letters of a query alike.
     It is not asked whether the model answers so.
     """
+    is_allowed = np.take_along_axis(IS_ALLOWED, ANSWERS.astype(np.intp), axis=1)  # [letter, digit]
     for length, codes in zip(_LENGTHS, _parts(table.codes), strict=True):
-        letters = multisets(length)  # (N, length)
-        answers = ANSWERS[letters, _digits(letters.T, codes).T]
-        if not IS_ALLOWED[letters, answers].all():
+        letters = np.ascontiguousarray(multisets(length).T)  # (length, N)
+        digits = _digits(letters, codes)
+        if not is_allowed[letters, digits].all():
             raise WeightsError(f"the table answers {length} letters with a forbidden one")
-        is_same = letters[:, 1:] == letters[:, :-1]
-        if (is_same & (answers[:, 1:] != answers[:, :-1])).any():
+        is_same = letters[1:] == letters[:-1]
+        if (is_same & (digits[1:] != digits[:-1])).any():
             raise WeightsError(f"the table answers two equal letters of {length} differently")
 
 

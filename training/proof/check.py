@@ -177,21 +177,21 @@ def merge(parts: Iterable[Findings]) -> Findings:
 
 
 def _judge(
-    queries: Letters, single: npt.NDArray[np.float32]
+    queries: Letters, logits: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """From logits (B, L, V): margin and excess over the best NLL at each position, (B, L) each.
 
     Where there is no letter the margin is as large and the excess as small as they get; where a
     logit is no number, the other way round.
     """
-    logits = single.astype(np.float64)
     is_allowed = IS_ALLOWED[queries]  # (B, L, V)
-    allowed, forbidden = (np.where(mask, logits, -np.inf) for mask in (is_allowed, ~is_allowed))
-    margins = allowed.max(axis=-1) - forbidden.max(axis=-1)
-    highest = logits.max(axis=-1)
-    log_sum = highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
-    expected = (LABEL_ODDS[queries] * logits).sum(axis=-1)
-    excess = log_sum - expected - BEST_NLLS[queries]
+    allowed, forbidden = (
+        np.where(mask, logits, -np.inf).max(axis=-1) for mask in (is_allowed, ~is_allowed)
+    )
+    margins = allowed.astype(np.float64) - forbidden
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    expected = np.einsum("blv,blv->bl", LABEL_ODDS[queries], shifted)
+    excess = np.log(np.exp(shifted).sum(axis=-1)) - expected - BEST_NLLS[queries]
     is_letter = queries != PADDING
     margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
     excess = np.nan_to_num(excess, nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST)
