@@ -191,7 +191,8 @@ def _judge(
     margins = allowed.astype(np.float64) - forbidden
     shifted = logits - logits.max(axis=-1, keepdims=True)
     expected = np.einsum("blv,blv->bl", LABEL_ODDS[queries], shifted)
-    excess = np.log(np.exp(shifted).sum(axis=-1)) - expected - BEST_NLLS[queries]
+    log_sum = np.log(np.exp(shifted).sum(axis=-1, dtype=np.float64))
+    excess = log_sum - expected - BEST_NLLS[queries]
     is_letter = queries != PADDING
     margins = np.nan_to_num(margins, nan=-_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
     excess = np.nan_to_num(excess, nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST)
