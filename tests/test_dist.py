@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
 
 import httpx
@@ -34,26 +35,32 @@ sys.addaudithook(refuse)
 
 
 class Installed:
-    """Menny from the wheel in a virtual environment, called from a folder with traps in it."""
+    """Menny as `uv tool install` leaves her, called from a folder with traps in it.
+
+    Her dependencies are those of the tests, so that nothing is fetched.
+    """
 
     def __init__(self, wheel: Path, folder: Path) -> None:
-        self.home, self.here, venv = folder / "home", folder / "here", folder / "venv"
+        self.home, self.here, tools = folder / "home", folder / "here", folder / "tools"
         self.home.mkdir()
         for name in ("app", "training", "numpy"):
             (self.here / name).mkdir(parents=True)
             for file in ("__init__.py", "__main__.py"):
                 (self.here / name / file).write_text("raise SystemExit('a trap')\n")
-        run(BIN / "uv", "venv", "--quiet", "--python", sys.executable, venv)
-        how = ("--quiet", "--offline", "--no-deps", "--python", venv)
-        run(BIN / "uv", "pip", "install", *how, wheel)
-        (site,) = venv.glob("lib/python*/site-packages")
+        names = {re.split(r"[^\w-]", wanted)[0] for wanted in requires("menny") or ()}
+        nothing = folder / "overrides.txt"
+        nothing.write_text("".join(f"{name}; python_version < '3'\n" for name in sorted(names)))
+        how = ("--offline", "--no-index", "--python", sys.executable, "--overrides", nothing)
+        folders = {"UV_TOOL_DIR": str(tools), "UV_TOOL_BIN_DIR": str(folder / "bin")}
+        run(BIN / "uv", "tool", "install", *how, wheel, **folders)
+        (site,) = tools.glob("menny/lib/python*/site-packages")
         dependencies = sysconfig.get_path("purelib")
         (site / "no_checkout.py").write_text(
             NO_CHECKOUT.format(root=str(ROOT), dependencies=str(Path(sys.prefix)))
         )
         (site / "dependencies.pth").write_text(f"{dependencies}\nimport no_checkout\n")
         self.site = site
-        self._menny = venv / "bin" / "menny"
+        self._menny = folder / "bin" / "menny"
         self.environment = clean_environment() | {"HOME": str(self.home)}
         for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "VIRTUAL_ENV"):
             self.environment.pop(name, None)
@@ -84,8 +91,10 @@ class Installed:
         )
 
 
-def run(*command: str | Path) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+def run(*command: str | Path, **variables: str) -> None:
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
