@@ -131,10 +131,10 @@ def test_overload_is_refused_at_once_and_what_was_accepted_is_answered(weights: 
         accepted = asyncio.create_task(house.ask(*RULE.alphabet[:3]))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="3 queries are waiting"):
-            await house.ask("d")
+            await house.ask(RULE.example)
         hold.let_go()
         assert len(await accepted) == 3
-        assert len(await house.ask("d", "e", "f")) == 3
+        assert len(await house.ask(*RULE.alphabet[:3])) == 3
 
     house.run(scenario())
 
@@ -144,7 +144,7 @@ def test_many_queries_are_taken_all_or_none(weights: Weights) -> None:
 
     async def scenario() -> None:
         with pytest.raises(OverloadedError):
-            await house.ask(*"abcd")
+            await house.ask(*RULE.alphabet[:4])
         assert len(house.batcher) == 0
 
     house.run(scenario())

@@ -261,7 +261,7 @@ def test_without_a_model_the_server_is_alive_and_not_ready(tmp_path: Any) -> Non
         assert (ready.status_code, ready.json()) == (503, {"ready": False})
         for path in ("", "/ready"):
             assert_error(menny.client.get(f"/v2/models/menny{path}"), 503, "no model to answer")
-        assert_error(infer(menny, body_of("a")), 503, "no model to answer")
+        assert_error(infer(menny, body_of(RULE.example)), 503, "no model to answer")
 
 
 def test_answers_are_all_of_one_version_though_another_comes_in_between(
@@ -278,6 +278,6 @@ def test_answers_are_all_of_one_version_though_another_comes_in_between(
         return answers
 
     monkeypatch.setattr(responder, "respond", of_two_versions)
-    answer = infer(menny, body_of("a", "b")).json()
+    answer = infer(menny, body_of(*RULE.alphabet[:2])).json()
     assert calls == [2, 2]
     assert answer["model_version"] == menny.client.get("/health").json()["model_version"]
