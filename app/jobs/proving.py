@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 600.0
 """Seconds until a version that serves is tried again: the disk may have room by then."""
+REST_S = 10.0
+"""Seconds without a proof after one that the database won't take a word of."""
 
 _CHUNKS = re.compile("([0-9a-f]{12})-[0-9a-f]{16}")
 _TABLE = re.compile("([0-9a-f]{12})[0-9a-f]{52}[.]npz")
@@ -66,6 +68,7 @@ class Prover:
         self._wants_table = wants_table
         self._not_before: dict[str, float] = {}
         """When versions may be due by themselves again, on the monotonic clock; infinity: done."""
+        self._rests_until = 0.0
 
     def request(self, version: str, key: str | None) -> None:
         """Have a version proven; raises `ConflictError` while there is one that is to be."""
@@ -109,10 +112,15 @@ class Prover:
 
         It raises `ProofStoppedError` or `StateUnavailableError`: this is to be called again then.
         """
-        due = self._find_due()
-        if due is None:
+        if time.monotonic() < self._rests_until or (due := self._find_due()) is None:
             return
-        version, key = due
+        try:
+            self._prove_due(*due, check)
+        except StateUnavailableError:
+            self._rests_until = time.monotonic() + REST_S
+            raise
+
+    def _prove_due(self, version: str, key: str | None, check: Callable[[], None]) -> None:
         not_before, fault = math.inf, None
         try:
             self._prove(version, key, check)

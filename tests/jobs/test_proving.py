@@ -8,10 +8,25 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from app.errors import ConflictError
+from app.errors import ConflictError, StateUnavailableError
+from app.jobs.database import Database
 from app.jobs.job import Version
-from tests.jobs.house import SHIPPED, SHIPPED_FILE, Check, Home, house, wait_forever
+from app.jobs.metrics import JobMetrics
+from app.jobs.proving import Prover
+from app.jobs.serving import Serving
+from app.jobs.verdicts import Verdicts
+from tests.jobs.house import (
+    SHIPPED,
+    SHIPPED_FILE,
+    Check,
+    Home,
+    ScriptedChildren,
+    ScriptedEngine,
+    house,
+    wait_forever,
+)
 from training.errors import WeightsError
 from training.proof.check import CounterExample
 from training.weights import SHIPPED_WEIGHTS
@@ -160,6 +175,37 @@ def test_a_proof_that_fails_is_said_and_done_again_later_or_on_request(
             assert home.children.num_proofs == 1
             home.versions.prove("shipped")
         assert wait_for(home, has_a_verdict).proven
+
+
+def test_a_proof_that_the_database_takes_no_word_of_is_left_alone_for_a_while(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise StateUnavailableError("database or disk is full")
+
+    database, children = Database(tmp_path / "menny.sqlite3"), ScriptedChildren()
+    serving = Serving(ScriptedEngine(), weights, tmp_path / "versions")
+    serving.reload(lambda: None)
+    prover = Prover(
+        Verdicts(database),
+        serving,
+        children,
+        tmp_path / "staging",
+        tmp_path / "answers",
+        JobMetrics(CollectorRegistry()),
+        is_automatic=True,
+        wants_table=False,
+    )
+    monkeypatch.setattr("app.jobs.proving.REST_S", 0)
+    for _ in range(2):
+        with pytest.raises(StateUnavailableError):
+            prover.work(refuse)
+    monkeypatch.setattr("app.jobs.proving.REST_S", 600)
+    with pytest.raises(StateUnavailableError):
+        prover.work(refuse)
+    prover.work(refuse)
+    assert prover.state_of(SHIPPED) is None
+    database.close()
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no table")])
