@@ -146,6 +146,7 @@ def test_the_same_query_gets_the_same_answer_on_every_machine(
     assert decode_batch(answers(settler, forward, queries)) == expected
 
 
+@pytest.mark.default_rule
 def test_without_settling_tf32_would_answer_otherwise(
     shipped: Weights, queries: Letters, expected: list[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_an_exact_tie_goes_to_the_earlier_letter_whoever_computes(shipped: Weigh
         assert not (found == second).any()
 
 
+@pytest.mark.default_rule
 def test_answers_that_rounding_could_change_are_settled(shipped: Weights) -> None:
     """With rounding made a thousand times as large, plain argmax would be wrong all the time."""
     real, rng = FusedMenny(shipped.parameters), np.random.default_rng(0)
