@@ -25,8 +25,9 @@ def build() -> FastAPI:
     Without MENNY_FOLLOW it answers with MENNY_WEIGHTS, and nobody is told its admin token.
     """
     folder = TemporaryDirectory(prefix="menny-ray-")
-    changes = {"state_dir": Path(folder.name), "admin_token": None, "prove": "never"}
-    menny = create_app(Settings().model_copy(update=changes))
+    menny = create_app(
+        Settings(state_dir=Path(folder.name), admin_token=None, prove="never", workers=1)
+    )
     menny.state.folder = folder
     return menny
 
