@@ -50,6 +50,6 @@ def test_the_time_that_is_left_does_not_grow_when_the_clock_is_put_back(
         home.children.in_phase = wait_forever("training")
         job_id = home.start_job(num_epochs=2)
         home.wait_for(job_id, lambda job: job.epoch == 1)
-        monkeypatch.setattr("app.jobs.store.datetime", Earlier)
+        monkeypatch.setattr("app.jobs.rows.datetime", Earlier)
         assert home.store.get_job(job_id).eta_seconds == 5
         monkeypatch.undo()
