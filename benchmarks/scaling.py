@@ -83,6 +83,14 @@ def service(*arguments, **environment):
 
 
 @contextmanager
+def workers(num_workers):
+    with service("--workers", str(num_workers)) as url:
+        while httpx.get(f"{url}/health").json()["workers"] < num_workers:
+            time.sleep(0.1)
+        yield url
+
+
+@contextmanager
 def replicas():
     with ExitStack() as stack:
         token = {"MENNY_READ_TOKEN": "a-token-to-read-with"}
@@ -125,11 +133,11 @@ def processor_seconds():
     return sum(used[pid] for pid in ours - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
 
 
-def setups(workers):
+def setups(num_workers):
     """What is measured, by name."""
     found = {"one process": service}
-    if workers:
-        found[f"{workers} workers"] = lambda: service("--workers", str(workers))
+    if num_workers:
+        found[f"{num_workers} workers"] = lambda: workers(num_workers)
     if shutil.which("haproxy"):
         found["2 replicas behind HAProxy"] = replicas
     else:

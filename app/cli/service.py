@@ -48,6 +48,9 @@ Host = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (8000).")]
 Weights = Annotated[Path | None, typer.Option(help="The .npz file to serve (the shipped one).")]
+Workers = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Processes that answer (1); auto: one a core.")
+]
 Timeout = Annotated[
     float, typer.Option(min=1, max=600, help="Seconds to wait until Menny is healthy.")
 ]
@@ -62,6 +65,7 @@ def install(
     host: Host = None,
     port: Port = None,
     weights: Weights = None,
+    workers: Workers = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what was set at an earlier install.")
     ] = False,
@@ -79,7 +83,7 @@ def install(
     manager = manager_here(sandbox)
     manager.check()
     before = installed(manager)
-    flags = _given(host=host, port=port, weights=weights)
+    flags = _given(host=host, port=port, weights=weights, workers=workers)
     kept = before.variables if before else read_env_file(manager.env_file)
     definition = define(manager.env_file, manager.log_dir, flags, {} if fresh else kept)
     if "MENNY_ADMIN_TOKEN" in os.environ:
@@ -205,6 +209,7 @@ def print_file(
     host: Host = None,
     port: Port = None,
     weights: Weights = None,
+    workers: Workers = None,
     sandbox: Sandbox = None,
 ) -> None:
     """Show the file that `install` would write, on stderr its settings, and touch nothing.
@@ -212,7 +217,7 @@ def print_file(
     Example: menny service print --for systemd
     """
     manager = manager_here(sandbox, manager_name)
-    flags = _given(host=host, port=port, weights=weights)
+    flags = _given(host=host, port=port, weights=weights, workers=workers)
     platform = "darwin" if manager.name == "launchd" else "linux"
     defaults = {"MENNY_STATE_DIR": str(default_state_dir(platform))}
     definition = define(manager.env_file, manager.log_dir, flags, defaults)

@@ -12,6 +12,7 @@ from app.service.manager import installed, manager_here
 from app.service.probe import ask_health, listener_of
 from app.settings import Settings
 from app.state import overlooked_state
+from training.cores import num_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +48,7 @@ def checks_for_service() -> dict[str, Check]:
         "descriptors": lambda settings: machine.check_descriptors(
             room_for_connections(settings.max_connections), settings.max_connections
         ),
+        "workers": lambda settings: machine.check_workers(settings.workers, num_cores()),
     }
 
 

@@ -113,6 +113,16 @@ def check_descriptors(room: int, wanted: int) -> Finding:
     return ok(f"enough for {wanted} connections")
 
 
+def check_workers(num_workers: int, num_cores: int) -> Finding:
+    """Whether each process that answers can have a core."""
+    if num_workers > num_cores:
+        return warn(
+            f"{num_workers} workers share {num_cores} cores, and are no faster than {num_cores}",
+            "export MENNY_WORKERS=auto",
+        )
+    return ok(f"{num_workers} on {num_cores} cores")
+
+
 def check_folders(paths: Iterable[Path], home: Path, system: str) -> Finding:
     """Whether launchd may read what the service needs: macOS keeps some folders from it."""
     if system != "Darwin":

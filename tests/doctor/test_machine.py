@@ -11,6 +11,7 @@ from app.doctor.machine import (
     check_folders,
     check_packages,
     check_platform,
+    check_workers,
     find_chromium,
     installed_packages,
     this_machine,
@@ -71,6 +72,13 @@ def test_too_few_descriptors_are_said_with_how_many_connections_they_do_for() ->
     finding = check_descriptors(80, 1000)
     assert finding.status is Status.WARN
     assert "MENNY_MAX_CONNECTIONS=80" in (finding.remedy or "")
+
+
+def test_more_workers_than_cores_are_said() -> None:
+    assert check_workers(2, 2).status is Status.OK
+    finding = check_workers(8, 2)
+    assert finding.status is Status.WARN
+    assert "8 workers share 2 cores" in finding.says
 
 
 @pytest.mark.parametrize(
