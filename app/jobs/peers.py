@@ -147,8 +147,8 @@ class Peers:
             self._num_tables = found.tables
             self._serving.look_up_again()
         number = found.proposal
-        is_settled = found.proposer is None or number <= self._row.serves
-        if is_settled or found.proposer == self._row.index:
+        is_withdrawn = found.proposer is None and found.switched != number
+        if is_withdrawn or number <= self._row.serves or found.proposer == self._row.index:
             self._prepared = None
             return
         if self._row.ready == -number:

@@ -181,9 +181,10 @@ class Retraining:
         is_one_of_several = self._worker is not None  # then what is queued has who runs it
         for job_id in store.interrupt_jobs(_INTERRUPTED, only_running=is_one_of_several):
             logger.warning("job %d was interrupted: %s", job_id, _INTERRUPTED)
-        taken_in = versions.take_in()
-        with suppress(OSError):
-            prover.tidy({version.version for version in versions.list_all()})
+        with self._serving.change:
+            taken_in = versions.take_in()
+            with suppress(OSError):
+                prover.tidy({version.version for version in versions.list_all()})
         if taken_in and database.is_new:
             self._notes.append(
                 f"the database was lost, and is a new one; versions {', '.join(taken_in)} are "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConflictError, StateUnavailableError, WorkerError
+from app.errors import ConflictError, EngineError, StateUnavailableError, WorkerError
 from app.jobs import peers
 from app.scoreboard import Row, Scoreboard, Worker
 from tests.jobs.house import SHIPPED, Home, house, shipped_copy, version_of, wait_forever
@@ -148,6 +148,21 @@ def test_a_worker_that_is_silent_after_the_switch_is_killed_before_the_answer(
         homes[0].versions.activate(made)
         assert (homes[0].engine.answers, row_of(homes[1]).pid) == (made, 0)
         goes_on.set()
+
+
+def test_a_version_that_became_active_is_served_by_all_though_who_activated_it_fails_then(
+    tmp_path: Path,
+) -> None:
+    with crew(tmp_path) as homes:
+        made = homes[0].make(1)
+
+        def fail() -> None:
+            raise EngineError("it has ended")
+
+        homes[0].engine.before_install = fail
+        with pytest.raises(EngineError):
+            homes[0].versions.activate(made)
+        wait_for(lambda: homes[1].engine.answers == made)
 
 
 def test_a_worker_without_the_database_keeps_others_from_activating_what_it_can_not_know(
