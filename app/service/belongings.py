@@ -10,7 +10,7 @@ from app.service.launchd import CRASH_LOG_NAME
 from app.settings import Settings
 
 _STATE = (
-    *("admin_token", ".admin_token.*", "lock", "menny.sqlite3*"),
+    *("admin_token", ".admin_token.*", "menny.sqlite3*", "lock", "jobs.lock", "change.lock"),
     *("versions", "staging", "answers", "replica"),
 )
 
