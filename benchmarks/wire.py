@@ -115,8 +115,13 @@ class _Constant:
     async def respond(self, prompts, _):
         return [Answer("uIu", "0123456789ab") for _ in prompts]
 
-    async def respond_greedily(self, queries, _):
+    def look_up(self, queries):
         return [("uIu", "0123456789ab") for _ in queries]
+
+
+def answered(connection):
+    """Whether nothing is being answered."""
+    return connection.cycle is None or connection.cycle.response_complete
 
 
 async def turn(connection, transport, data, num_requests):
@@ -126,7 +131,7 @@ async def turn(connection, transport, data, num_requests):
         before = transport.num_bytes
         connection.data_received(data)
         # One turn of the loop after another, and no other task in it.
-        while transport.num_bytes == before or not connection.cycle.response_complete:  # noqa: ASYNC110
+        while transport.num_bytes == before or not answered(connection):  # noqa: ASYNC110
             await asyncio.sleep(0)
     return (time.thread_time() - begin) / num_requests * 1e6
 

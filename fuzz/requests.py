@@ -56,7 +56,7 @@ class StandIn(ServedModel):
         """Letters (B, L) to logits (B, L, V)."""
         return self._forward(letters)
 
-    async def respond_greedily(self, queries: list[str], _: object) -> list[tuple[str, str]]:
+    def look_up(self, queries: list[str]) -> list[tuple[str, str]]:
         """As the responder does, without a table."""
         return [answer[:2] for answer in self.answer([Prompt(query) for query in queries])]
 

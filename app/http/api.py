@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.http.edge import Edge
 from app.http.problems import (
     MEDIA_TYPE,
     Problem,
@@ -38,6 +39,8 @@ class Api(FastAPI):
         """FastAPI itself."""
         self.outermost = self.innermost
         """What is given every request; to be replaced by what is put around `innermost`."""
+        self.edge: Edge | None = None
+        """What a connection may ask for an answer before it makes a request of ASGI's."""
         self._document: bytes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

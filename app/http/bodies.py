@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import DisconnectedError
-from app.http.edge import JSON
+from app.http.headers import JSON
 from app.http.json import is_json, loads
 from app.http.problems import answer_to, is_bug
 
@@ -56,15 +56,16 @@ class DirectRoute(APIRoute):
 
     async def respond(self, request: Request) -> Response:
         """Answer a request. Raises `RequestValidationError`, and whatever the endpoint does."""
-        answer = await self.endpoint(self._parse(request, await _body_of(request)), request)
+        content_type = request.headers.get("content-type", "")
+        body = self.parse(content_type, await _body_of(request))
+        answer = await self.endpoint(body, request)
         return _JsonResponse(answer if type(answer) is bytes else self._answer.dump_json(answer))
 
-    def _parse(self, request: Request, content: bytes) -> BaseModel:
+    def parse(self, content_type: str, content: bytes) -> BaseModel:
+        """The endpoint's `body`; raises `RequestValidationError`."""
         if not content:
             raise _invalid("missing")
-        if JSON not in request.scope["headers"] and not is_json(
-            request.headers.get("content-type", "")
-        ):
+        if not is_json(content_type):
             raise _invalid("model_type")
         try:
             body = self._body.validate_json(content)

@@ -13,23 +13,26 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.http import wire
-from app.http.edge import WHOLE_ANSWERS, too_large
+from app.http.edge import too_large
 from app.http.room import make_room
+from app.http.unqueued import UnqueuedProtocol
 from app.http.wire import ReadState, refusal_of, take_authority
 
 LINGER_S = 1.0  # for taking the answer, where a client was refused while it was sending
 MAX_DRAINED_BYTES = 32 * 2**20  # that it may still send meanwhile, which is thrown away
+MAX_PIPELINED = 100  # requests of a connection that wait for their turn
 _CHUNK_OVERHEAD = 8  # bytes on the wire for a byte of the body: chunks of one byte each
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(UnqueuedProtocol):
     """A connection whose client can neither hold it for ever nor make it take any amount.
 
     Requests are parsed as they come and answered one after the other: `cycle` is the one that was
-    parsed last, `answered` the one whose turn it is, and those between are in `pipeline`.
+    parsed last, `answered` the one whose turn it is, and those between are in `pipeline`. What is
+    answered at once is none of these.
     """
 
     limits: wire.Limits
@@ -44,7 +47,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._reads = ReadState.HEADERS
         self.since = self.loop.time()
         self._lingers = False
-        self.answered: RequestResponseCycle | None = None
+        self.has_asked = False
         self._refusal: bytes | None = None  # for when all before it are answered
         self.pending = 0  # bytes of a request that is not complete, as far as that is known
         self._drained = 0
@@ -61,12 +64,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pending += len(data)
         self._is_all_pending = True
         try:
-            self._parse(data)
+            self.parse(data)
+            self.release()
         except httptools.HttpParserUpgrade:  # CONNECT: what follows is for somebody else
+            self.release()
             self.cycle.keep_alive = False
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _TooLargeError):
-                self._refuse_headers()
+        except (httptools.HttpParserError, UnicodeDecodeError) as error:
+            if isinstance(error.__context__, _RefusedError):
+                self.refuse(*error.__context__.args)
             else:
                 self.refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
         else:
@@ -80,37 +85,43 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""
-        if self._wants_upgrade:
+        if self.wants_upgrade:
             return
         if self.pending > self.limits.max_header_bytes:  # otherwise they can't be too large
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.max_header_bytes:
-                raise _TooLargeError
+                raise _RefusedError(*self._headers_too_large)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _RefusedError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{MAX_PIPELINED} requests wait on this connection; send more later",
+                {"Retry-After": "1"},
+            )
         if not self.url.startswith(b"/"):
             take_authority(self.url, self.headers)
         super().on_headers_complete()
-        self.headers = []  # what comes after the body is no header (RFC 9110, 6.5.1)
         self._reads = ReadState.BODY
         self.since = self.loop.time()
 
     def on_message_complete(self) -> None:
         """Its body is there as well."""
-        if self._wants_upgrade:
+        if self.wants_upgrade:
             return
-        super().on_message_complete()
         self._reads = ReadState.NOTHING
         self._is_all_pending = False
+        super().on_message_complete()
+
+    def on_answered_at_once(self) -> None:
+        """The request that was being parsed has been answered meanwhile."""
+        self.server_state.total_requests += 1
+        self.has_asked = True
+        self._reads = ReadState.HEADERS
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A request's turn has come; called by uvicorn."""
-        self.answered = cycle
+        self.answered, self.has_asked = cycle, True
         self.since = self.loop.time()  # its body could not come before
-        if not self.flow.write_paused:
-            cycle.scope["extensions"] = cast("Any", {WHOLE_ANSWERS: self._answer})
         super()._start_asgi_task(cycle, app)
-
-    def _answer(self, status: int, lines: bytes, body: bytes) -> None:
-        wire.answer_at_once(cast("RequestResponseCycle", self.answered), status, lines, body)
 
     def on_response_complete(self) -> None:
         """The request whose turn it was is answered; called by uvicorn."""
@@ -136,7 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
         Those to requests that are complete. Whoever waits for the client to go is woken, by one
         more message after the body's last: it may have closed the other half, too.
         """
-        if self._lingers or not self._is_answering:
+        if self._lingers or not self.is_answering:
             return False
         if self.cycle.more_body:
             if not self.pipeline:
@@ -157,7 +168,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._real.abort()
             return
         waited, limits, headers_s = now - self.since, self.limits, self.limits.header_timeout_s
-        is_between = self.answered is not None and not self.pending
+        is_between = self.has_asked and not self.pending
         if self._lingers:
             if waited > LINGER_S:
                 self._real.abort()
@@ -183,37 +194,10 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser; a request for another protocol is one for HTTP/1.1 (RFC 9110, 7.8).
-
-        The parser takes its body for the other protocol's first bytes. So it gets the request once
-        more, without the wish.
-        """
-        while True:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                if not self._wants_upgrade:
-                    raise
-                method, version = self.parser.get_method(), self.parser.get_http_version()
-                lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
-                lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
-                data = b"\r\n".join([*lines, b"", data[upgrade.args[0] :]])
-                self.parser = httptools.HttpRequestParser(self)
-
-    @property
-    def _wants_upgrade(self) -> bool:
-        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
-
-    @property
-    def _is_answering(self) -> bool:
-        return self.answered is not None and not self.answered.response_complete
-
     @property
     def is_idle(self) -> bool:
         """Whether the client's next request has yet to come."""
-        return self._reads is ReadState.HEADERS and not self._is_answering
+        return self._reads is ReadState.HEADERS and not self.is_answering
 
     @property
     def is_body_awaited(self) -> bool:
@@ -226,13 +210,14 @@ class LimitedProtocol(HttpToolsProtocol):
             self.pending = 0
         if self._reads is ReadState.HEADERS:
             if self.pending > limits.max_header_bytes:
-                self._refuse_headers()
+                self.refuse(*self._headers_too_large)
         elif self.pending > limits.max_header_bytes + _CHUNK_OVERHEAD * limits.max_body_bytes:
             # The application counts bodies; this is about chunks' extensions and trailers.
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_large(limits.max_body_bytes))
 
-    def _refuse_headers(self) -> None:
-        self.refuse(
+    @property
+    def _headers_too_large(self) -> tuple[HTTPStatus, str]:
+        return (
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"the request's headers have more than {self.limits.max_header_bytes:,} bytes",
         )
@@ -248,7 +233,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def refuse(self, status: HTTPStatus, detail: str, more: dict[str, str] | None = None) -> None:
         """Answer without the application, after the requests before this one, and close."""
         refusal = refusal_of(status, detail, more, self.server_state.default_headers)
-        if self._is_answering:
+        if self.is_answering:
             if self.pipeline or not self.cycle.more_body:
                 if self.cycle.more_body:
                     self._forget_last()
@@ -285,8 +270,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._real.write_eof()
 
 
-class _TooLargeError(Exception):
-    """A request has more bytes of headers than `Limits.max_header_bytes`."""
+class _RefusedError(Exception):
+    """Raised where a request is parsed: `refuse` is to be called with these arguments."""
 
 
 def limited_protocol(limits: wire.Limits) -> type[asyncio.Protocol]:

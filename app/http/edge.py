@@ -10,13 +10,16 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from fastapi import Response
 from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.headers import PLAIN_JSON, Headers, add_security_headers
 from app.http.hosts import HostRule, is_from_elsewhere
 from app.http.lifecycle import Lifecycle
 from app.http.problems import problem
@@ -35,52 +38,9 @@ _ONCE = frozenset(
     }
 )
 
-# --- what every answer tells a browser to refuse --------------------------------------------------
-
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-"""The Content-Security-Policy of HTML: nothing inline, nothing from elsewhere."""
-OTHER_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""That of everything else: should a browser ever take it for a page, it can do nothing."""
-
-_COMMON = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-]
-_OF_PAGES = [(b"content-security-policy", PAGE_POLICY.encode()), *_COMMON]
-_OF_OTHERS = [(b"content-security-policy", OTHER_POLICY.encode()), *_COMMON]
 _NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 _OK, _FAILED = HTTPStatus.OK.value, HTTPStatus.INTERNAL_SERVER_ERROR.value
-JSON = (b"content-type", b"application/json")
-"""The first header of plain JSON; the second is its length, and there is no other."""
-_PLAIN = b"".join(
-    b"%b: %b\r\n" % pair
-    for pair in (JSON, (b"content-length", b"%b"), *_OF_OTHERS, (b"x-request-id", b"%b"))
-)
-
-WHOLE_ANSWERS = "menny.whole_answers"
-"""An extension of ASGI: `scope["extensions"]` has a function that writes a whole answer at once."""
-
-
-def add_security_headers(headers: list[tuple[bytes, bytes]]) -> None:
-    """Add them to the headers of an answer, by its Content-Type."""
-    for name, value in headers:
-        if name == b"content-type" and value.startswith(b"text/html"):
-            headers += _OF_PAGES
-            return
-    headers += _OF_OTHERS
-
-
-def _length_of_plain_json(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    if len(headers) == 2 and headers[0] == JSON and headers[1][0] == b"content-length":
-        return headers[1][1]
-    return None
+AnswerAtOnce = Callable[[str, bytes], bytes | None]
 
 
 class Edge:
@@ -94,6 +54,8 @@ class Edge:
         metrics: Where requests are counted.
         lifecycle: Whether answers are to close their connections.
         access_log: Log each request at level INFO, not at DEBUG.
+        at_once: What answers some methods and paths without waiting, from Content-Type and body:
+            JSON, or `None` if `app` has to.
     """
 
     def __init__(
@@ -106,6 +68,7 @@ class Edge:
         metrics: ServiceMetrics,
         lifecycle: Lifecycle,
         access_log: bool,
+        at_once: Mapping[tuple[bytes, bytes], AnswerAtOnce] = MappingProxyType({}),
     ) -> None:
         self._app = app
         self._hosts = hosts
@@ -116,6 +79,7 @@ class Edge:
         self._access_log_level = logging.INFO if access_log else logging.DEBUG
         self._id_prefix = secrets.token_hex(4).encode()
         self._counter = itertools.count()
+        self._at_once = at_once
         self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,26 +92,15 @@ class Edge:
             return
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        name = headers.get(b"x-request-id")
-        if name is None or not SANE_REQUEST_ID.fullmatch(name):
-            name = b"%b%08x" % (self._id_prefix, next(self._counter) & 0xFFFFFFFF)
+        name = self._name_of(headers)
         request_id.set(name.decode())
         status = _FAILED
-        answer = scope.get("extensions", {}).get(WHOLE_ANSWERS)
-        length: bytes | None = None  # of plain JSON, whose headers wait for its body
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, length
-            if length is not None:
-                answer(_OK, _PLAIN % (length, name), message["body"])
-                return
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message.setdefault("headers", [])
-                if answer is not None and status == _OK and not self._lifecycle.is_closing:
-                    length = _length_of_plain_json(headers)
-                    if length is not None:
-                        return
                 # A 304 has no Content-Type, and its headers replace those of the page that a
                 # browser has kept: it would lose its policy to the one of everything else.
                 if status != _NOT_MODIFIED:
@@ -158,7 +111,9 @@ class Edge:
             await send(message)
 
         try:
-            refusal = self._refusal_of(scope, headers)
+            refusal = self._refusal_of(
+                scope["method"], scope["http_version"], scope["headers"], headers
+            )
             if refusal is not None:
                 await refusal(scope, receive, send_with_headers)
                 return
@@ -167,15 +122,49 @@ class Edge:
             if b"range" in headers:  # no file here is worth resuming (RFC 9110, 14.2)
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
             if scope["method"] == "HEAD":  # as GET, whose body the server leaves out
-                answer = None
                 scope = {**scope, "method": "GET"}
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._account(scope, status, time.perf_counter() - began)
+            route = scope.get("route")
+            path = "none" if route is None else route.path
+            self._account(scope["method"], scope["raw_path"], path, status, began)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        path: str = "none" if route is None else route.path
+    def answer_at_once(
+        self, method: bytes, url: bytes, raw_headers: Headers, body: bytes
+    ) -> bytes | None:
+        """The answer to a whole request of HTTP/1.1, where nothing has to be waited for.
+
+        All after the status line and the Date. `None` if the request has to go the usual way, as
+        what is refused and what fails: then nothing has happened, and it is said there.
+        """
+        find = self._at_once.get((method, url))
+        headers = dict(raw_headers)
+        if find is None or b"origin" in headers or self._lifecycle.is_closing:
+            return None
+        began = time.perf_counter()
+        try:
+            if self._refusal_of(method.decode(), "1.1", raw_headers, headers) is not None:
+                return None
+            answer = find(headers.get(b"content-type", b"").decode("latin-1"), body)
+        except Exception:
+            return None
+        if answer is None:
+            return None
+        name = self._name_of(headers)
+        self._account(method.decode(), url, url.decode(), _OK, began, name)
+        return PLAIN_JSON % (len(answer), name, answer)
+
+    def _name_of(self, headers: dict[bytes, bytes]) -> bytes:
+        """The request's id: what the client calls it, if that is short and plain, or a new one."""
+        name = headers.get(b"x-request-id")
+        if name is None or not SANE_REQUEST_ID.fullmatch(name):
+            return b"%b%08x" % (self._id_prefix, next(self._counter) & 0xFFFFFFFF)
+        return name
+
+    def _account(
+        self, method: str, raw_path: bytes, path: str, status: int, began: float, name: bytes = b""
+    ) -> None:
+        seconds = time.perf_counter() - began
         if (bound := self._counters.get((path, status))) is None:
             bound = self._counters[path, status] = (
                 self._metrics.requests.labels(path, status),
@@ -185,24 +174,28 @@ class Edge:
         requests.inc()
         request_seconds.observe(seconds)
         if logger.isEnabledFor(self._access_log_level):
+            if name:
+                request_id.set(name.decode())
             logger.log(
                 self._access_log_level,
                 "%s %s %d %.1f ms",
-                scope["method"],
-                scope["raw_path"].decode("ascii", "backslashreplace"),  # path may have newlines
+                method,
+                raw_path.decode("ascii", "backslashreplace"),  # path may have newlines
                 status,
                 seconds * 1e3,
             )
 
-    def _refusal_of(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        if len(headers) != len(scope["headers"]):
-            names = [name for name, _ in scope["headers"] if name in _ONCE]
+    def _refusal_of(
+        self, method: str, http_version: str, raw_headers: Headers, headers: dict[bytes, bytes]
+    ) -> Response | None:
+        if len(headers) != len(raw_headers):
+            names = [name for name, _ in raw_headers if name in _ONCE]
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1).decode().title()
                 return problem(
                     HTTPStatus.BAD_REQUEST, f"there is more than one {twice} header; send one"
                 )
-        if scope["http_version"] not in _VERSIONS:
+        if http_version not in _VERSIONS:
             return _closing(
                 HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this service speaks HTTP/1.1, and no other"
             )
@@ -226,7 +219,7 @@ class Edge:
                 HTTPStatus.BAD_REQUEST, f"{error}; send the name and port that you connected to"
             )
         if is_from_elsewhere(
-            scope["method"],
+            method,
             host,
             headers.get(b"origin"),
             headers.get(b"sec-fetch-site"),

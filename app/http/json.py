@@ -28,6 +28,8 @@ _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type is JSON's, by any of its names."""
+    if content_type == "application/json":
+        return True
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")

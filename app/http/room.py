@@ -42,6 +42,6 @@ def _worth(connection: "LimitedProtocol", now: float) -> tuple[int, float]:
     if connection.pending or connection.is_body_awaited:
         patience = SLOW_AFTER_S
     else:  # between two requests it may be closed at any time
-        patience = 0 if connection.answered else SILENT_AFTER_S
+        patience = 0 if connection.has_asked else SILENT_AFTER_S
     waited = now - connection.since
     return (1, connection.since) if waited >= patience else _NEEDED

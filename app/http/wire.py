@@ -12,15 +12,13 @@ from typing import Any, Self
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.http.edge import add_security_headers
+from app.http.headers import Headers, add_security_headers
 from app.http.problems import problem
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -67,27 +65,6 @@ class ClosingTransport:
         """Nobody is there to read what is written after the end."""
         if not self._transport.is_closing():
             self._transport.write(data)
-
-
-def answer_at_once(cycle: RequestResponseCycle, status: int, lines: bytes, body: bytes) -> None:
-    """A whole answer in one write, where uvicorn's `send` looks at each header once more.
-
-    Args:
-        cycle: The request's; it has answered nothing so far.
-        status: Any but those that forbid a body.
-        lines: The headers, Content-Length with them, each with its line end.
-        body: All of it.
-    """
-    if cycle.disconnected:
-        return
-    cycle.response_started = cycle.response_complete = True
-    defaults = [b"%b: %b\r\n" % pair for pair in cycle.default_headers]
-    close = b"" if cycle.keep_alive else b"connection: close\r\n"
-    cycle.transport.write(b"".join((STATUS_LINE[status], *defaults, lines, close, b"\r\n", body)))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
 
 
 class OneAtATime(FlowControl):

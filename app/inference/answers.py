@@ -51,20 +51,10 @@ class Responder:
         """
         if any(prompt.is_special for prompt in prompts):
             return await self._ask(prompts, wait_for_disconnect)
-        found = self._look_up([prompt.query for prompt in prompts])
+        found = self.look_up([prompt.query for prompt in prompts])
         if found is None:
             return await self._ask(prompts, wait_for_disconnect)
         return [Answer(*pair) for pair in found]
-
-    async def respond_greedily(
-        self, queries: Sequence[str], wait_for_disconnect: WaitForDisconnect
-    ) -> list[ResponseAndVersion]:
-        """The same for queries at temperature 0, with no object made for each of many."""
-        found = self._look_up(queries)
-        if found is not None:
-            return found
-        prompts = [Prompt(query) for query in queries]
-        return [answer[:2] for answer in await self._ask(prompts, wait_for_disconnect)]
 
     async def explain(self, query: str, wait_for_disconnect: WaitForDisconnect) -> Answer:
         """Answer a query greedily, with its distribution and explanation; raises as `respond`."""
@@ -80,7 +70,7 @@ class Responder:
             self._num_explanations -= 1
         return answer
 
-    def _look_up(self, queries: Sequence[str]) -> list[ResponseAndVersion] | None:
+    def look_up(self, queries: Sequence[str]) -> list[ResponseAndVersion] | None:
         """The recorded answers; `None` without a table. Waits for no queue, engine or thread."""
         served = self._engine.served
         if served is None or served.table is None:

@@ -122,6 +122,18 @@ def test_a_thousand_requests_at_once_are_all_answered_in_order(wire: Wire) -> No
     assert re.findall(rb'"query":"(\w+)"', data) == queries
 
 
+def test_no_more_than_100_requests_of_a_connection_wait_for_their_turn(wire: Wire) -> None:
+    wire.app.state.responder.delay_s = 0.2
+    try:
+        with Connection(wire) as connection:
+            connection.send(POST_HEAD + BODY + GET * 200)
+            data = connection.read_to_the_end()
+    finally:
+        wire.app.state.responder.delay_s = 0.0
+    assert statuses(data) == [200] * 101 + [503]
+    assert b"retry-after: 1\r\n" in data.rpartition(b"HTTP/1.1 503")[2].lower()
+
+
 @pytest.mark.parametrize("behind", [b"", b"GET / HTTP/1.1\r\nHo", POST_HEAD], ids=repr)
 def test_who_closes_its_half_after_a_request_still_gets_the_answer(
     wire: Wire, behind: bytes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.http.edge import OTHER_POLICY, PAGE_POLICY
+from app.http.headers import OTHER_POLICY, PAGE_POLICY
 from tests.in_process import InProcess
 
 COMMON = {

@@ -34,11 +34,14 @@ class StubResponder:
 
     def __init__(self) -> None:
         self.delay_s = 0.0
+        self.has_table = True
         self.error: Exception | None = None
 
-    async def respond_greedily(self, queries: Sequence[str], _: object) -> list[tuple[str, str]]:
+    def look_up(self, queries: Sequence[str]) -> list[tuple[str, str]] | None:
         """As `app.inference.answers.Responder`."""
-        return [answer[:2] for answer in await self.respond([Prompt(q) for q in queries], _)]
+        if self.delay_s or self.error or not self.has_table:
+            return None
+        return [(answer_to(query), VERSION) for query in queries]
 
     async def respond(self, prompts: Sequence[Prompt], _: object) -> list[Answer]:
         """As `app.inference.answers.Responder`."""
@@ -46,10 +49,12 @@ class StubResponder:
             await asyncio.sleep(self.delay_s)
         if self.error:
             raise self.error
-        return [
-            Answer("".join("U" if letter.islower() else "u" for letter in prompt.query), VERSION)
-            for prompt in prompts
-        ]
+        return [Answer(answer_to(prompt.query), VERSION) for prompt in prompts]
+
+
+def answer_to(query: str) -> str:
+    """As the rule has it."""
+    return "".join("U" if letter.islower() else "u" for letter in query)
 
 
 class StubEngine:
