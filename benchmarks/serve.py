@@ -38,6 +38,16 @@ SERVERS = {
     "naive": ("random.lua", {}),
     "litserve": ("random.lua", {}),
 }
+LABELS = {
+    "raw": "uvicorn, constant answer\n(the wire's limit)",
+    "ceiling": "FastAPI, constant answer",
+    "menny": "Menny",
+    "menny, model": "Menny without her table",
+    "naive": "FastAPI, one forward pass\na request",
+    "litserve": "LitServe, Menny's forward pass",
+    "menny before": "Menny before",
+}
+"""In the plot."""
 START_TIMEOUT_S = 60
 BEFORE = "menny before"
 
@@ -154,7 +164,7 @@ def plot(medians, servers, path):
         (right, alone, "{:.2f} ms", "wait for an answer, one client (shorter is better)"),
     ):
         colours = ["tab:orange" if name.startswith("menny") else "tab:grey" for name in servers]
-        bars = axes.barh(servers, values, color=colours)
+        bars = axes.barh([LABELS[name] for name in servers], values, color=colours)
         axes.bar_label(bars, [unit.format(value) for value in values], padding=3, fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.margins(x=0.2)

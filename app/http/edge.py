@@ -139,7 +139,9 @@ class Edge:
         """
         find = self._at_once.get((method, url))
         headers = dict(raw_headers)
-        if find is None or b"origin" in headers or self._lifecycle.is_closing:
+        if find is None or len(body) > self._max_body_bytes or self._lifecycle.is_closing:
+            return None
+        if b"origin" in headers:  # a page: CORS has something to say
             return None
         began = time.perf_counter()
         try:
