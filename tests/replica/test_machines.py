@@ -132,10 +132,7 @@ async def _update_and_restart(url: str, primary: Service, replicas: list, start)
         activate(primary, version_of(1))
         for replica in replicas:
             await asyncio.to_thread(wait_until_it_answers, replica, version_of(1))
-        for signum in (signal.SIGSTOP, signal.SIGCONT):  # so busy that no check is answered
-            for replica in replicas:
-                replica.process.send_signal(signum)
-            await asyncio.sleep(1.5)
+        await _wait_for_the_busy(url, replicas)
         for how in (signal.SIGTERM, signal.SIGKILL):
             for number, replica in enumerate(replicas):
                 port = int(replica.url.rpartition(":")[2])
@@ -147,6 +144,19 @@ async def _update_and_restart(url: str, primary: Service, replicas: list, start)
     assert len(seen.answers) > 500
     assert (seen.failed, seen.unconnected, seen.refused) == ([], [], [])
     assert {answer["model_version"] for answer in seen.answers} == {SHIPPED, version_of(1)}
+
+
+async def _wait_for_the_busy(url: str, replicas: list) -> None:
+    """Replicas that answer no check in time are asked all the same: they are not dead."""
+    for replica in replicas:
+        replica.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(1.5)
+    async with traffic(url, 1) as late:
+        await asyncio.sleep(0.3)  # until HAProxy has its request
+        for replica in replicas:
+            replica.process.send_signal(signal.SIGCONT)
+        await until(lambda: bool(late.answers or late.refused or late.failed))
+    assert (late.refused, late.failed) == ([], [])
 
 
 async def answers_come_from(seen: Traffic, version: str) -> None:
