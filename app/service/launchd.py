@@ -65,10 +65,12 @@ class Launchd:
             }
         )
 
-    def parse(self, content: bytes) -> tuple[str, ...]:
-        """ProgramArguments of a plist; raises `ValueError`."""
+    def parse(self, content: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
+        """ProgramArguments and EnvironmentVariables of a plist."""
         try:
-            return tuple(map(str, plistlib.loads(content)["ProgramArguments"]))
+            plist = plistlib.loads(content)
+            variables = dict(plist.get("EnvironmentVariables", {}))
+            return tuple(map(str, plist["ProgramArguments"])), variables
         except Exception as error:  # plistlib raises whatever its parser does
             raise ValueError(f"not a plist of Menny's: {error}") from error
 

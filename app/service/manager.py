@@ -46,8 +46,8 @@ def manager_here(sandbox: bool | None = None, name: ManagerName | None = None) -
 def installed(manager: Manager) -> Definition | None:
     """What is installed; None if nothing is, or nothing that Menny could have written."""
     try:
-        command = manager.parse(manager.file.read_bytes())
-        definition = Definition(command, read_env_file(manager.env_file))
+        command, older_settings = manager.parse(manager.file.read_bytes())
+        definition = Definition(command, read_env_file(manager.env_file) or older_settings)
         has_place = Path(definition.variables["MENNY_STATE_DIR"]).is_absolute()
         return definition if has_place and definition.settings else None
     except (OSError, ValueError, KeyError, ServiceManagerError):

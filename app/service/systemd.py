@@ -57,11 +57,15 @@ class Systemd:
         )
         return text.encode()
 
-    def parse(self, content: bytes) -> tuple[str, ...]:
-        """ExecStart of a unit; raises `ValueError`."""
+    def parse(self, content: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
+        """ExecStart and Environment of a unit."""
         lines = [line.partition("=") for line in content.decode().replace("%%", "%").splitlines()]
         (command,) = [shlex.split(value) for name, _, value in lines if name == "ExecStart"]
-        return tuple(part.replace("$$", "$") for part in command)
+        pairs = [shlex.split(value)[0] for name, _, value in lines if name == "Environment"]
+        return (
+            tuple(part.replace("$$", "$") for part in command),
+            dict(pair.split("=", 1) for pair in pairs),
+        )
 
     def check(self) -> None:
         """A user's service manager answers, and this is not root."""

@@ -39,7 +39,7 @@ def defined(manager: Manager, **flags: object) -> Definition:
 @pytest.mark.parametrize("manager", managers(), ids=["launchd", "systemd"])
 def test_the_command_in_a_file_is_read_back_as_it_was_meant(manager: Manager) -> None:
     definition = defined(manager, host="::1", port=8123)
-    assert manager.parse(manager.render(definition)) == definition.command
+    assert manager.parse(manager.render(definition)) == (definition.command, {})
     assert definition.url == "http://[::1]:8123"
 
 
@@ -62,7 +62,7 @@ def test_any_printable_path_survives_in_both_files(value: str, folder: str) -> N
     variables = {"MENNY_HOST": "::1", "MENNY_STATE_DIR": f"/{folder}/state"}
     definition = Definition((f"/{folder}/python", "-m", value), variables)
     for manager in managers():
-        assert manager.parse(manager.render(definition)) == definition.command
+        assert manager.parse(manager.render(definition)) == (definition.command, {})
 
 
 @settings(max_examples=100, deadline=None)

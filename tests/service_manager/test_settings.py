@@ -4,7 +4,52 @@ import plistlib
 import sys
 from pathlib import Path
 
-from tests.service_manager.machine import Machine, free_port
+import pytest
+
+from tests.service_manager.machine import Machine, free_port, machine
+
+OLDER = Path(__file__).parent / "older"
+"""A plist and a unit as version 0.1.0 wrote them at first, with the settings in them."""
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"), [("darwin", "local.menny.plist"), ("linux", "menny.service")]
+)
+def test_an_older_service_is_upgraded_and_keeps_its_settings(
+    platform: str, name: str, tmp_path: Path
+) -> None:
+    with machine(platform, tmp_path) as made:
+        port, text = free_port(), (OLDER / name).read_text()
+        for old, new in (
+            ("8123", port),
+            ("/Users/me", str(made.home)),
+            ("/home/me", str(made.home)),
+        ):
+            text = text.replace(old, new)
+        text = text.replace(f"{made.home}/menny/.venv/bin/python", sys.executable)
+        made.file.parent.mkdir(parents=True)
+        made.file.write_text(text)
+        del made.environment["MENNY_STATE_DIR"]
+        (made.home / "Library" / "Logs" / "Menny").mkdir(parents=True)
+        (state,) = {
+            "darwin": [made.home / "Library" / "Application Support" / "Menny"],
+            "linux": [made.home / ".local" / "state" / "100% menny"],
+        }[platform]
+        state.mkdir(parents=True)
+        assert made.menny("start").returncode == 0
+        shown = made.menny("status")
+        assert (shown.returncode, "`menny service install` renews" in shown.stdout) == (0, True)
+        first = made.pid
+        upgraded = made.menny("install")
+        assert upgraded.returncode == 0, upgraded.stderr
+        assert f"replacing {made.file}" in upgraded.stdout
+        assert made.pid not in {None, first}
+        assert made.env_file.stat().st_mode & 0o777 == 0o600
+        settings = made.env_file.read_text().splitlines()
+        assert f"MENNY_STATE_DIR='{state}'" in settings
+        assert {"MENNY_MAX_QUEUE='77'", f"MENNY_PORT='{port}'"} < set(settings)
+        assert "MENNY_MAX_QUEUE" not in made.file.read_text()
+        assert "renews" not in made.menny("status").stdout
 
 
 def test_a_setting_that_this_version_does_not_know_is_left_out(linux: Machine) -> None:
