@@ -48,9 +48,7 @@ Host = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (8000).")]
 Weights = Annotated[Path | None, typer.Option(help="The .npz file to serve (the shipped one).")]
-Workers = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Processes that answer (1); auto: one a core.")
-]
+Workers = Annotated[str | None, typer.Option(metavar="N|auto", help="Processes that answer (1).")]
 Timeout = Annotated[
     float, typer.Option(min=1, max=600, help="Seconds to wait until Menny is healthy.")
 ]
