@@ -9,9 +9,8 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import httpx
 from pydantic import BaseModel, Field
 
 from app.errors import ConflictError, PrimaryError, StateUnavailableError
@@ -20,11 +19,13 @@ from app.jobs.lock import StateLock
 from app.jobs.serving import ModelEngine, Serving
 from app.jobs.verdicts import proof_on
 from app.replica.files import Followed, ReplicaFiles
-from app.replica.primary import Primary
 from app.settings import Settings
 from training.errors import MennyError
 from training.proof.check import Proof
 from training.weights import ModelCard
+
+if TYPE_CHECKING:
+    import httpx  # it takes a tenth of a start, and only a replica needs it
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,12 @@ class Follower:
         self,
         settings: Settings,
         engine: ModelEngine,
-        transport: httpx.BaseTransport | None = None,
+        transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         assert settings.follow is not None  # noqa: S101 - else there would be no follower
         token = settings.read_token
+        from app.replica.primary import Primary
+
         self._primary = Primary(
             settings.follow, token.get_secret_value() if token else None, transport
         )
