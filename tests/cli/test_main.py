@@ -86,8 +86,10 @@ def test_completion_knows_the_commands_and_their_options() -> None:
     assert "--num-samples" in complete("menny dataset --num")
 
 
-@pytest.mark.parametrize("module", ["app.main", "typer"])
-def test_ctrl_c_while_modules_are_imported_prints_no_traceback(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "status"), [("typer", -signal.SIGINT), ("app.main", 128 + signal.SIGINT)]
+)
+def test_ctrl_c_while_modules_are_imported_prints_no_traceback(module: str, status: int) -> None:
     """The finder below stands in for a slow disk: it says that it is there, and takes its time."""
     code = (
         "import sys, time\n"
@@ -115,8 +117,8 @@ def test_ctrl_c_while_modules_are_imported_prints_no_traceback(module: str) -> N
             _, errors = process.communicate(timeout=50)
         finally:
             process.kill()
-    assert process.returncode == -signal.SIGINT
-    assert errors == ""
+    assert process.returncode == status
+    assert "Traceback" not in errors
 
 
 def test_a_shell_that_ignores_ctrl_c_is_obeyed() -> None:
