@@ -3,6 +3,7 @@ import math
 import multiprocessing
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -342,7 +343,6 @@ def is_running(pid: int) -> bool:
     return status.stdout.strip()[:1] not in {"", "Z"}
 
 
-@pytest.mark.slow
 def test_without_ray_a_proof_on_a_cluster_says_what_to_install(
     shipped: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +351,16 @@ def test_without_ray_a_proof_on_a_cluster_says_what_to_install(
         prove(shipped, Plan(max_length=1), elsewhere=examine_on_ray("auto"))
 
 
+def test_a_cluster_that_is_not_there_is_named_at_once(shipped: Weights) -> None:
+    with socket.socket() as closed:  # bound, so nobody else's, and not listening
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        for written in (address, f"ray://{address}"):
+            with pytest.raises(ProofError, match=f"no Ray cluster answers at {written}"):
+                list(examine_on_ray(written)(shipped.parameters, Plan(max_length=1), [0]))
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_path: Path) -> None:
     def kill_one(_: object) -> None:
         for child in multiprocessing.active_children()[:1]:

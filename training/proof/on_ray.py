@@ -3,6 +3,7 @@
 Ray is an optional package: nothing of it is imported before there is something to examine.
 """
 
+import socket
 from collections.abc import Generator, Sequence
 
 from training.architecture import Parameters
@@ -11,6 +12,8 @@ from training.proof import run
 from training.proof.queries import Plan
 from training.proof.run import ChunkFindings, ExamineChunks
 from training.rule import RULE
+
+CONNECT_S = 10.0
 
 
 def examine_on_ray(address: str, processes: int | None = None) -> ExamineChunks:
@@ -23,6 +26,7 @@ def examine_on_ray(address: str, processes: int | None = None) -> ExamineChunks:
     def examine(
         parameters: Parameters, plan: Plan, pending: Sequence[int]
     ) -> Generator[ChunkFindings, None, None]:
+        _expect_listener(address)
         try:
             import ray
             from ray.util.multiprocessing import Pool
@@ -42,6 +46,16 @@ def examine_on_ray(address: str, processes: int | None = None) -> ExamineChunks:
             ray.shutdown()
 
     return examine
+
+
+def _expect_listener(address: str) -> None:
+    """Raises `ProofError` if nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            raise ProofError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _become_worker(parameters: Parameters, plan: Plan, rule: str) -> None:
