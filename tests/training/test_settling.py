@@ -100,12 +100,12 @@ def queries(request: pytest.FixtureRequest, shipped: Weights) -> Letters:
     """
     length, count = (1, 1_500) if request.param == "few" else (3, 200_000)
     every = ["".join(text) for n in range(1, length + 1) for text in product(ALPHABET, repeat=n)]
-    longer = generate_queries(2 * count, np.random.default_rng(17))
+    longer = generate_queries(3 * count, np.random.default_rng(17))
     longer = longer[longer[:, length] != PADDING][:count]
+    assert len(longer) == count
     parts = [encode_batch(every), longer]
     if request.param == "all":
         parts.append(doubtful_multisets(shipped))
-        assert len(longer) == count
         assert 10_000 < len(parts[-1]) < 20_000
     return np.concatenate(parts)
 
