@@ -23,7 +23,8 @@ from training.rewriting import HEAD_DIMS, Float32, FusedWeights, Linear, Mlp
 from training.vocabulary import MAX_QUERY_LENGTH, PADDING, VOCABULARY_SIZE, Letters
 
 Index = npt.NDArray[np.integer]
-Exp = Callable[[Float32], Float32]
+Exp = Callable[[Float32, Float32, int], None]
+"""Of scores, how often each key counts (0: not at all), and the axis of the keys; in place."""
 
 BLOCK = max(24, MAX_QUERY_LENGTH)
 """Columns in which each row asks all, so that one product serves several queries."""
@@ -211,8 +212,8 @@ class _Blocks:
 
     def attend(self, queries: Float32, keys: Float32, values: Float32) -> Float32:
         """See `Layout`."""
-        scores = self._exp(keys.swapaxes(-1, -2) @ queries)
-        scores *= self._weights
+        scores = keys.swapaxes(-1, -2) @ queries
+        self._exp(scores, self._weights, -2)
         heard = values @ scores
         heard /= self._ones @ scores
         return heard.swapaxes(1, 2).reshape(VOCABULARY_SIZE, -1)
@@ -237,23 +238,25 @@ class _Places:
 
     def attend(self, queries: Float32, keys: Float32, values: Float32) -> Float32:
         """See `Layout`."""
-        scores = self._exp(np.einsum("hdib,hdjb->hijb", queries, keys))
-        scores *= self._count
+        scores = np.einsum("hdib,hdjb->hijb", queries, keys)
+        self._exp(scores, self._count, 2)
         heard = np.einsum("hijb,hdjb->hdib", scores, values)
         heard /= np.add.reduce(scores, axis=2)[:, None]
         every: Float32 = heard.reshape(VOCABULARY_SIZE, -1)
         return every
 
 
-def _exp(scores: Float32) -> Float32:
-    """In place."""
-    return np.exp(scores, out=scores)
+def _exp(scores: Float32, counts: Float32, _axis: int) -> None:
+    """`exp`, times the counts."""
+    np.exp(scores, out=scores)
+    scores *= counts
 
 
-def _exp_of_large(scores: Float32) -> Float32:
-    """In place, but for a factor that all have in common and that attention divides out."""
-    scores -= scores.max()
-    return np.exp(scores, out=scores)
+def _exp_of_large(scores: Float32, counts: Float32, axis: int) -> None:
+    """The same but for a factor of each query's own, which attention divides out."""
+    np.copyto(scores, -np.inf, where=counts == 0)  # those of others may be far larger
+    scores -= scores.max(axis, keepdims=True)
+    _exp(scores, counts, axis)
 
 
 def _with_bias(linear: Linear) -> Float32:

@@ -89,9 +89,13 @@ def test_the_fused_graph_is_right_for_any_weights(
     np.testing.assert_allclose(ReferenceMenny(parameters)(queries), plain, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("times", [2, 40])
 @pytest.mark.parametrize("num_queries", [4, 200, 300])
-def test_scores_that_would_overflow_in_exp_do_no_harm(weights: Weights, num_queries: int) -> None:
-    factor = np.float32(2 * MAX_SCORE / FusedWeights(weights.parameters).max_score)
+def test_scores_that_would_overflow_in_exp_do_no_harm(
+    weights: Weights, num_queries: int, times: int
+) -> None:
+    """Nor do those that would all become 0 beside another query's."""
+    factor = np.float32(times * MAX_SCORE / FusedWeights(weights.parameters).max_score)
     parameters = {
         name: value * factor if "attention.query_proj" in name else value
         for name, value in weights.parameters.items()
