@@ -1,4 +1,7 @@
-"""What can be answered at once is: no task, no ASGI, no cycle of uvicorn's is made for it."""
+"""uvicorn's connection, but what can be answered at once is, and other protocols aren't spoken.
+
+For a request that is answered at once no task, no ASGI and no cycle of uvicorn's is made.
+"""
 
 from http import HTTPStatus
 from typing import Any
