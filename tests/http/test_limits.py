@@ -208,6 +208,17 @@ def test_a_connection_that_idles_between_two_requests_is_closed(strict: Wire) ->
         assert parsed(connection.read_to_the_end()).status == 200
 
 
+def test_a_stop_leaves_a_client_a_second_for_its_next_request() -> None:
+    """It may be slow, or its machine busy: closed sooner, the request would meet no service."""
+    with serving() as wire, Connection(wire) as connection:
+        began = time.monotonic()
+        connection.send(head(method="GET", path="/health/live"))
+        assert connection.socket.recv(65536)
+        wire.server.should_exit = True
+        assert connection.read_to_the_end() == b""
+        assert time.monotonic() - began >= 1
+
+
 def test_a_second_request_has_the_time_that_the_first_had(strict: Wire) -> None:
     with Connection(strict) as connection:
         connection.send(head(method="GET", path="/health/live"))

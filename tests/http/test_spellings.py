@@ -94,6 +94,47 @@ def test_all_spellings_of_a_request_get_the_same_answer(
     assert ask(wire, data.draw(unusual(body))) == expected
 
 
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"Host": []}, 400),
+        ({"Host": ["localhost", "localhost"]}, 400),
+        ({"Host": ["elsewhere.example"]}, 421),
+        ({"Origin": ["http://elsewhere.example"]}, 403),
+        ({"Sec-Fetch-Site": ["cross-site"]}, 403),
+        ({"Content-Type": ["application/json", "application/json"]}, 400),
+        ({"Content-Type": ["text/plain"]}, 415),
+        ({"Content-Encoding": ["gzip"]}, 415),
+    ],
+)
+def test_what_is_refused_is_refused_although_its_answer_is_recorded(
+    wire: Wire, changed: dict[str, list[str]], status: int
+) -> None:
+    body = BODIES[0]
+    fields = {
+        "Host": ["localhost"],
+        "Content-Type": ["application/json"],
+        "Content-Length": [str(len(body))],
+    }
+    lines = [f"{name}: {value}" for name, of in (fields | changed).items() for value in of]
+    assert ask(wire, head(*lines) + body.encode())[0] == status
+
+
+def test_a_body_above_the_limit_is_refused_although_its_answer_is_recorded() -> None:
+    with serving(max_body_bytes=1024) as running:
+        for size, status in ((1024, 200), (1025, 413)):
+            body = BODIES[0].ljust(size)
+            assert exchange(running, plain(body) + LAST).status == status
+
+
+def test_the_last_answer_before_a_stop_says_that_it_is_although_it_is_recorded() -> None:
+    with serving() as running:
+        assert "connection" not in exchange(running, plain(BODIES[0]) + LAST).headers
+        running.app.state.lifecycle.is_closing = True
+        reply = exchange(running, plain(BODIES[0]))
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
 def test_what_is_answered_at_once_and_what_is_not_are_the_same_to_the_client() -> None:
     answers = []
     for has_table in (True, False):
