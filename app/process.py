@@ -1,5 +1,6 @@
 """A process of the service: how it begins, and one that answers, to its end."""
 
+import gc
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ def run(settings: Settings, listener: socket.socket, worker: Worker | None = Non
 
     `worker`: the process is one of several, and this says what it knows of the others.
     """
+    gc.disable()  # nothing of a start is garbage; the server goes on with it once it has started
     from app.http.server import build_server  # a supervisor does without all that
     from app.main import create_app
 

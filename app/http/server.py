@@ -59,6 +59,7 @@ class Server(uvicorn.Server):
         # would hold up all requests for 80 ms, every second or so at 64 connections.
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second until it is to stop."""

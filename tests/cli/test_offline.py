@@ -247,10 +247,10 @@ def test_a_proof_of_over_an_hour_is_warned_of_with_the_estimate(
     assert int(found[1].replace(",", "")) > 1000
 
 
-@pytest.mark.parametrize("command", ["verify --sample=1", "train --num-samples=64 --batch-size=8"])
+@pytest.mark.parametrize("command", ["verify --sample=1", "train"])
 def test_proofs_and_trainings_begin_with_that_warning(command: str, tmp_path: Path) -> None:
     hours_are_short = "import training.proof.estimate\ntraining.proof.estimate.LONG_S = 0\n"
-    words = [*command.split(), "--num-epochs=1", f"--out={tmp_path / 'menny.npz'}"]
+    words = [*command.split(), *TINY_RUN, "--num-epochs=1", f"--out={tmp_path / 'menny.npz'}"]
     done = menny_process(
         *(words if words[0] == "train" else words[:2]),
         PYTHONPATH=python_path(tmp_path, hours_are_short),

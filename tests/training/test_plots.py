@@ -18,7 +18,7 @@ def test_train_draws_its_curve(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "training", "--plot", picture, "--out", tmp_path / "menny.npz"]
         + ["--num-samples", "320", "--batch-size", "64", "--num-epochs", "3"]
-        + ["--warm-up-steps", "0"],
+        + ["--warm-up-steps", "0", "--num-fresh-queries", "500"],
         check=True,
         timeout=120,
         stdout=subprocess.DEVNULL,

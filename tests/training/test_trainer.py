@@ -85,6 +85,7 @@ def test_further_labels_are_drawn_by_the_rule_so_not_for_a_dataset_of_ones_own()
         train(changed(TINY, resample=False, labels_per_query=2), dataset)
 
 
+@pytest.mark.slow
 def test_more_labels_per_query_teach_the_distribution_better() -> None:
     config = changed(TINY, num_samples=320, num_epochs=6, batch_size=32, resample=False)
     one, many = (
