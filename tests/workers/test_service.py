@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,15 +58,19 @@ def metric(service: Service, name: str) -> float:
     return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
 
 
-def workers(num_workers: int, state: Path, **environment: str) -> AbstractContextManager[Service]:
-    return retrainable_service(state, MENNY_WORKERS=str(num_workers), **environment)
+@contextmanager
+def workers(num_workers: int, state: Path, **environment: str) -> Iterator[Service]:
+    """All live, and with their model: who loads it keeps others from changing the version."""
+    with retrainable_service(state, MENNY_WORKERS=str(num_workers), **environment) as service:
+        wait_for(lambda: service.log.count("and the model") == num_workers)
+        wait_for(lambda: num_live(service) == num_workers)
+        yield service
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two workers; at the end they are told to stop, and end as one process does."""
     with workers(2, tmp_path_factory.mktemp("state")) as service:
-        wait_for(lambda: num_live(service) == 2)
         yield service
         assert service.stop() == 0
         assert "Traceback" not in service.log
@@ -107,7 +111,6 @@ def test_a_worker_that_is_killed_is_started_again_and_said_in_log_and_metrics(
 
 def test_when_the_supervisor_is_killed_no_worker_holds_the_port_for_long(tmp_path: Path) -> None:
     with workers(2, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 2)
         pids = pids_of(service)
         os.kill(pids[1], signal.SIGSTOP)  # it can't read that it is left alone, before it is woken
         service.process.kill()
@@ -197,7 +200,6 @@ async def ask(service: Service, *, times: int, timeout_s: float = 60) -> AsyncIt
 def test_a_hundred_swaps_under_load_fail_no_request_and_none_goes_back(tmp_path: Path) -> None:
     versions = put_versions(tmp_path, 2)
     with workers(4, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 4)
         asyncio.run(swap_a_hundred_times(service, versions))
         assert service.stop() == 0
 
@@ -235,7 +237,6 @@ async def swap_a_hundred_times(service: Service, versions: list[str]) -> None:
 @pytest.mark.slow
 def test_fifty_kills_under_load_cost_only_what_the_killed_had_in_hand(tmp_path: Path) -> None:
     with workers(4, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 4)
         asyncio.run(kill_fifty_times(service))
         wait_for(lambda: num_live(service) == 4)
         assert metric(service, "menny_worker_restarts_total") == 50
@@ -280,7 +281,6 @@ def test_a_worker_that_is_stopped_is_named_and_nothing_is_switched_until_it_goes
 ) -> None:
     (version,) = put_versions(tmp_path, 1)
     with workers(4, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 4)
         stopped = pids_of(service)[3]
         os.kill(stopped, signal.SIGSTOP)
         wait_for(lambda: num_live(service) == 3)
@@ -301,7 +301,6 @@ def test_a_worker_that_stops_while_it_holds_a_change_is_killed_and_another_one_m
 ) -> None:
     (version,) = put_versions(tmp_path, 1)
     with workers(2, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 2)
         other, holder = pids_of(service)
         os.kill(other, signal.SIGSTOP)  # so that the other one gets the request, and waits for it
         activating = subprocess.Popen(
@@ -329,7 +328,6 @@ def test_when_the_worker_that_runs_a_job_is_killed_another_takes_over_within_two
     tmp_path: Path,
 ) -> None:
     with workers(4, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 4)
         with admin_of(service) as admin:
             job_id = start_job(admin, **LONG)
             url = f"{service.url}/train/{job_id}"
@@ -362,7 +360,6 @@ def children_of(pids: list[int]) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="Pss is Linux's")
 def test_a_further_worker_takes_less_than_130_mb(tmp_path: Path) -> None:
     with workers(4, tmp_path) as service:
-        wait_for(lambda: num_live(service) == 4)
         time.sleep(3)  # models are loaded
         for pid in pids_of(service):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
