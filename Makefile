@@ -24,7 +24,7 @@ test: .venv/.dev  ## install if need be, then run every check (lint, types, test
 	@$(PYTEST)
 
 test-all: .venv/.dev  ## the checks that take minutes as well, then `make test`
-	@$(BIN)/pytest --quiet -m slow --junit-xml=build/tests-slow.xml
+	@$(PYTEST) -m slow --timeout 1200 --junit-xml=build/tests-slow.xml
 	@$(PYTEST)
 
 lint: .venv/.dev  ## ruff, mypy, hadolint and the directions of imports, without the tests

@@ -64,7 +64,7 @@ def processor_time() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", FORKS)
 def test_another_rule_is_one_file_away(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "fork"

@@ -37,7 +37,7 @@ def random_queries(count: int, seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "num_queries", [600, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "num_queries", [600, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_the_same_query_at_temperature_0_gets_the_same_answer_whatever_else_is_in_its_batch(
     model: ServedModel, num_queries: int

@@ -297,7 +297,7 @@ def test_a_restart_finds_the_active_version_and_interrupted_jobs_again(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "rounds", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    "rounds", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_sigterm_after_sighups_ends_the_service(tmp_path: Path, rounds: int) -> None:
     took = []

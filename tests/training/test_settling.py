@@ -25,7 +25,7 @@ from training.weights import SHIPPED_WEIGHTS, Weights, load_weights
 
 BATCH = 128
 
-pytestmark = pytest.mark.timeout(1200)  # the slow ones ask every multiset there is
+pytestmark = pytest.mark.timeout(2400)  # the slow ones ask every multiset there is
 
 
 @pytest.fixture(scope="module")

@@ -196,7 +196,7 @@ async def ask(service: Service, *, times: int, timeout_s: float = 60) -> AsyncIt
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # 400 models are loaded
+@pytest.mark.timeout(1800)  # 400 models are loaded
 def test_a_hundred_swaps_under_load_fail_no_request_and_none_goes_back(tmp_path: Path) -> None:
     versions = put_versions(tmp_path, 2)
     with workers(4, tmp_path) as service:
