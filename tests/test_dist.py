@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service import Service, clean_environment
+from tests.service import SITE, Service, clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -57,6 +57,7 @@ class Installed:
         dependencies = sysconfig.get_path("purelib")
         (site / "no_checkout.py").write_text(
             NO_CHECKOUT.format(root=str(ROOT), dependencies=str(Path(sys.prefix)))
+            + (SITE / "sitecustomize.py").read_text()  # what all that tests start runs first
         )
         (site / "dependencies.pth").write_text(f"{dependencies}\nimport no_checkout\n")
         self.site = site

@@ -100,11 +100,11 @@ def test_those_that_do_not_read_make_room_before_those_that_are_slow_to_send(
 def test_what_the_kernel_keeps_for_a_client_that_does_not_read_is_bounded(wire: Wire) -> None:
     with Connection(wire, receive_buffer=4096) as connection:
         connection.send(LARGE * 50)
-        time.sleep(0.5)
+        wire.wait_until(lambda: wire.connections == 1)
         (held,) = wire.server.server_state.connections
+        wire.wait_until(lambda: held.flow.write_paused)
         accepted = held.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2**19
-        assert held.flow.write_paused
 
 
 def test_when_all_connections_are_slow_the_slowest_makes_room(wire: Wire, stack: ExitStack) -> None:

@@ -114,7 +114,7 @@ class Wire:
         """How many are open."""
         return len(self.server.server_state.connections)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait for something that the server's thread brings about."""
         event = threading.Event()
         for _ in range(int(timeout_s / 0.005)):

@@ -360,7 +360,6 @@ def children_of(pids: list[int]) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="Pss is Linux's")
 def test_a_further_worker_takes_less_than_130_mb(tmp_path: Path) -> None:
     with workers(4, tmp_path) as service:
-        time.sleep(3)  # models are loaded
         for pid in pids_of(service):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             megabytes = int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1]) / 1024
