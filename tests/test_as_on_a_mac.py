@@ -62,7 +62,7 @@ def test_a_machine_that_was_made_poorer_lacks_what_a_mac_lacks() -> None:
 @pytest.mark.timeout(1800)
 def test_there_the_tests_are_green_too() -> None:
     options = ("--quiet", "-n0", "-p", "no:cacheprovider", "--junit-xml=")
-    done = as_on_a_mac(sys.executable, "-m", "pytest", *options, *WITHOUT_A_BROWSER, timeout=880)
+    done = as_on_a_mac(sys.executable, "-m", "pytest", *options, *WITHOUT_A_BROWSER, timeout=1700)
     print(done.stdout)
     assert done.returncode == 0
 

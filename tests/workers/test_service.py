@@ -62,7 +62,7 @@ def metric(service: Service, name: str) -> float:
 def workers(num_workers: int, state: Path, **environment: str) -> Iterator[Service]:
     """All live, and with their model: who loads it keeps others from changing the version."""
     with retrainable_service(state, MENNY_WORKERS=str(num_workers), **environment) as service:
-        wait_for(lambda: service.log.count("and the model") == num_workers)
+        wait_for(lambda: service.log.count("and the model") >= num_workers)
         wait_for(lambda: num_live(service) == num_workers)
         yield service
 
