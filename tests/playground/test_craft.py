@@ -40,6 +40,7 @@ def show_something(service: Service, playground: Playground) -> None:
     playground.expect_answer("Menny", str(service.transform("Menny")["response"]))
     expect(playground.page.locator("#heatmap td[tabindex]").first).not_to_be_empty()
     expect(playground.page.locator("#card")).to_contain_text("Version")
+    expect(playground.page.locator("#company")).to_contain_text("Alone")
     playground.page.evaluate(
         "Promise.all(document.getAnimations().map(animation => animation.finished))"
     )
