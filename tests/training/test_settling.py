@@ -51,8 +51,9 @@ def rounded(array: np.ndarray) -> np.ndarray:
 def torch_forward(weights: Weights) -> Forward:
     pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'menny[torch]')")
     from training.config import TrainingConfig
-    from training.torch_menny import TorchLearner
+    from training.torch_menny import TorchLearner, use_one_thread
 
+    use_one_thread()
     learner = TorchLearner(TrainingConfig())
     learner.load(weights.parameters)
     return learner.forward
