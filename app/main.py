@@ -1,8 +1,6 @@
 """The application: load the model once, serve, drain."""
 
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -10,12 +8,11 @@ from starlette.types import ASGIApp
 
 from app.addresses import own_names
 from app.http.api import Api
-from app.http.bodies import DirectRoute, Shortcut
+from app.http.bodies import Shortcut
 from app.http.disclosure import redactor
-from app.http.edge import AnswerAtOnce, Edge
+from app.http.edge import Edge
 from app.http.hosts import HostRule
 from app.http.lifecycle import Lifecycle
-from app.inference.answers import Responder
 from app.lifespan import lifespan_of
 from app.metrics import ServiceMetrics
 from app.routes import (
@@ -95,17 +92,7 @@ def _compose(app: Api, settings: Settings, metrics: ServiceMetrics, lifecycle: L
         metrics=metrics,
         lifecycle=lifecycle,
         access_log=settings.access_log,
-        at_once={
-            (b"POST", path.encode()): _at_once(app, transform.DIRECT["POST", path], find)
-            for path, find in transform.RECORDED.items()
-        },
+        at_once=transform.recorded_answers(app),
     )
     app.edge = edge
     app.outermost = inference_protocol.ProtocolErrors(edge)
-
-
-def _at_once(
-    app: Api, route: DirectRoute, find: Callable[[Any, Responder], bytes | None]
-) -> AnswerAtOnce:
-    """A route's answer where it is recorded, read and validated as the route does it."""
-    return lambda content_type, body: find(route.parse(content_type, body), app.state.responder)

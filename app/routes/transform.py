@@ -4,10 +4,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 
 from app.http.api import BODY_PROBLEMS, problem_responses
 from app.http.bodies import DirectRoute
+from app.http.edge import AnswerAtOnce
 from app.inference.answers import Responder, WaitForDisconnect
 from app.inference.decoding import Prompt
 from app.routes.schemas import (
@@ -105,8 +106,17 @@ DIRECT = {
 }
 """What needs nothing of FastAPI's, by method and path."""
 
-RECORDED: dict[str, Callable[[Any, Responder], bytes | None]] = {
+_RECORDED: dict[str, Callable[[Any, Responder], bytes | None]] = {
     "/transform": recorded_response,
     "/transform/batch": recorded_batch,
 }
-"""What may be answered without waiting for anything, by the path that it is posted to."""
+
+
+def recorded_answers(app: FastAPI) -> dict[tuple[bytes, bytes], AnswerAtOnce]:
+    """What the edge may answer at once, read and validated as its route does it."""
+
+    def of(path: str) -> AnswerAtOnce:
+        parse, find = DIRECT["POST", path].parse, _RECORDED[path]
+        return lambda content_type, body: find(parse(content_type, body), app.state.responder)
+
+    return {(b"POST", path.encode()): of(path) for path in _RECORDED}
