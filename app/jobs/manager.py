@@ -135,7 +135,8 @@ class JobManager:
         except MennyError as error:
             return JobState.FAILED, str(error)
         except OSError as error:
-            return JobState.FAILED, f"{error.filename}: {error.strerror}"
+            where = f"{error.filename}: " if error.filename else ""
+            return JobState.FAILED, f"{where}{error.strerror}"
         except Exception:
             logger.exception("job %d met a fault of the service", job.id)
             return JobState.FAILED, "a fault of the service; its log has more"

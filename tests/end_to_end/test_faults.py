@@ -29,7 +29,7 @@ from tests.retraining import (
     start_job,
     wait_for,
 )
-from tests.service import Service, running_service
+from tests.service import Service, python_path, running_service
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 SHIPPED = load_weights(SHIPPED_WEIGHTS).version
@@ -71,7 +71,7 @@ def test_when_descriptors_are_used_up_open_connections_go_on_and_later_there_are
         before = descriptors(service)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (before + 20, most))
-        clients = [socket.create_connection(address(service), timeout=5) for _ in range(200)]
+        clients = [socket.create_connection(address(service), timeout=30) for _ in range(200)]
         try:
             eventually(lambda: descriptors(service) >= before + 18)
             for _ in range(20):  # on the connection that was there before
@@ -80,7 +80,7 @@ def test_when_descriptors_are_used_up_open_connections_go_on_and_later_there_are
             for client in clients:
                 client.close()
         eventually(lambda: descriptors(service) <= before + 2)
-        fresh = httpx.post(f"{service.url}/transform", json={"query": "MeM"}, timeout=10)
+        fresh = httpx.post(f"{service.url}/transform", json={"query": "MeM"}, timeout=60)
         assert fresh.status_code == 200
         assert "Traceback" not in service.log
 
@@ -126,6 +126,9 @@ def test_after_10000_quick_connects_descriptors_and_memory_are_what_they_were(
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
+# Python's sleep ends at a point in time, which libfaketime now and then takes for an invalid one.
+SLEEP_FOR_A_TIME = "import select, time; time.sleep = lambda s: select.select([], [], [], s)"
+
 
 @pytest.mark.slow  # tests/jobs/test_clock.py has the same in process
 @pytest.mark.skipif(FAKETIME is None, reason="there is no libfaketime to put the clock back with")
@@ -143,6 +146,7 @@ def test_a_clock_that_is_put_back_a_month_changes_no_answer_and_no_order(tmp_pat
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # it never goes back
         "NO_FAKE_STAT": "1",  # or Python would compile every module anew
+        "PYTHONPATH": python_path(tmp_path, SLEEP_FOR_A_TIME),
     }
     state = tmp_path / "state"
     with (

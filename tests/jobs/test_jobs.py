@@ -169,6 +169,7 @@ def test_whatever_goes_wrong_in_a_job_it_fails_with_a_reason_and_the_next_one_ru
         ChildError("the training process was killed"): "the training process was killed",
         StateUnavailableError(f"{tmp_path}/menny.sqlite3 is full"): "menny.sqlite3 is full",
         OSError(28, "No space left", f"{tmp_path}/staging"): "staging: No space left",
+        OSError(24, "Too many open files"): "Too many open files",
         OddError("odd"): "a fault of the service; its log has more",
     }
     with house(tmp_path) as home:
@@ -183,6 +184,7 @@ def test_whatever_goes_wrong_in_a_job_it_fails_with_a_reason_and_the_next_one_ru
             assert (job.state, job.promoted) == ("failed", False)
             assert reason in job.reason
             assert str(tmp_path) not in job.reason
+            assert "None" not in job.reason
             _assert_as_before(home)
         home.children.in_phase = lambda phase, check: None
         assert home.run_job().state == "succeeded"

@@ -47,7 +47,7 @@ def outcomes(folder: Path, every: int) -> list[Outcome]:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        watchdog = threading.Timer(110, process.kill)
+        watchdog = threading.Timer(250 if every > 1 else 900, process.kill)
         watchdog.start()
         try:
             lines = process.stdout.read().splitlines()
