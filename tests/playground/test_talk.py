@@ -97,6 +97,7 @@ def test_bad_letters_are_marked_with_the_reason_and_nothing_is_asked(
     playground = open_playground(service.url)
     playground.expect_answer("MeM", str(service.transform("MeM")["response"]))
     expect(playground.page.locator("#bars .column.idle")).to_have_count(2)
+    expect(playground.page.locator("#company")).to_contain_text("Alone")  # the last that is asked
     asked = len(playground.watch.requests)
     tiles = playground.page.locator("#slots li .tile:first-child")
     for text, reason, bad in [
