@@ -38,12 +38,19 @@ def pytest_configure() -> None:
             signal.signal(signum, _do_nothing)
 
 
-DEAR = ("tests/test_static", "tests/end_to_end", "tests/jobs", "tests/playground")
+DEAR = tuple(
+    f"tests/{dear}"
+    for dear in ("test_static", "training/test_settling", "end_to_end", "jobs", "playground")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(DEAR))
+    items.sort(
+        key=lambda item: next(
+            (at for at, dear in enumerate(DEAR) if item.nodeid.startswith(dear)), len(DEAR)
+        )
+    )
 
 
 def _do_nothing(*_: object) -> None:
