@@ -179,7 +179,7 @@ def _compilers() -> set[str]:
 
 def first_process(process: subprocess.Popen[str]) -> int:
     """The process number, out here, of process 1 in there."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         if children:

@@ -20,7 +20,7 @@ class CuttableProxy:
     def cut(self) -> None:
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (self._abort_all(), done.set()))
-        assert done.wait(5)
+        assert done.wait(60)
 
     @contextlib.contextmanager
     def running(self) -> Iterator["CuttableProxy"]:
@@ -28,14 +28,14 @@ class CuttableProxy:
         thread.start()
         server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop
-        ).result(5)
+        ).result(60)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._stop(server), self._loop).result(5)
+            asyncio.run_coroutine_threadsafe(self._stop(server), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            thread.join(5)
+            thread.join(60)
             self._loop.close()
 
     async def _stop(self, server: asyncio.Server) -> None:

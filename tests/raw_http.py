@@ -21,7 +21,7 @@ class Reply:
 class Connection:
     """A TCP connection to a service."""
 
-    def __init__(self, service: Service, timeout_s: float = 15, receive_buffer: int = 0) -> None:
+    def __init__(self, service: Service, timeout_s: float = 60, receive_buffer: int = 0) -> None:
         url = urlsplit(service.url)
         self.host = url.netloc
         self.socket = socket.socket()

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ from tests.retraining import (
     wait_for,
 )
 from tests.service import Service, python_path, running_service
+from tests.waiting import eventually
 from training.weights import SHIPPED_WEIGHTS, load_weights
 
 SHIPPED = load_weights(SHIPPED_WEIGHTS).version
@@ -53,13 +54,6 @@ def resident_kib(service: Service) -> int:
 def address(service: Service) -> tuple[str, int]:
     host, _, port = service.url.removeprefix("http://").rpartition(":")
     return host, int(port)
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 15) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- descriptors and connections ----------------------------------------------------------------

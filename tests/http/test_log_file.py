@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 from app.logs import BoundedFileHandler
 from tests.service import clean_environment
 from tests.service_manager.machine import free_port
+from tests.waiting import eventually
 
 MAX_BYTES = 10_000
 
@@ -65,7 +66,7 @@ def test_the_log_stays_within_its_bound_and_outlives_its_directory(tmp_path: Pat
         assert stderr.read_text() == ""  # it was beyond the bound
         for number in range(600):
             client.get("/health/live", headers={"X-Request-ID": f"request-{number}"})
-        until(lambda: "request-599" in log.read_text())  # a line is written after its answer
+        eventually(lambda: "request-599" in log.read_text())  # a line is written after its answer
         files = sorted(log.parent.iterdir())
         assert [path.name for path in files] == ["menny.log", "menny.log.1", "menny.log.2"]
         assert sum(path.stat().st_size for path in files) <= 3 * MAX_BYTES
@@ -93,13 +94,6 @@ def test_a_wrong_setting_does_not_fill_the_disk_at_each_start(tmp_path: Path) ->
     assert ended.returncode == 2
     assert "MENNY_PORT" in stderr.read_text()
     assert stderr.stat().st_size < 5000
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

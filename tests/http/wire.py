@@ -154,6 +154,6 @@ def serving(address: str = "127.0.0.1", **settings: object) -> Iterator[Wire]:
     finally:
         wire.client.close()
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         logging.getLogger().removeHandler(recorder)
         listener.close()

@@ -71,7 +71,7 @@ class Hold:
         self._go_on = threading.Event()
         started = threading.Event()
         house.batcher.call(lambda: (started.set(), self._go_on.wait(30)))
-        assert started.wait(10)
+        assert started.wait(60)
 
     def let_go(self) -> None:
         self._go_on.set()

@@ -71,7 +71,7 @@ def test_a_call_whose_thread_ends_without_an_answer_is_not_waited_for_without_li
 
     asking = threading.Thread(target=ask)
     asking.start()
-    asking.join(20)
+    asking.join(60)
     assert isinstance(outcome[0], ModelUnavailableError | int)
     engine.stop()
 

@@ -330,7 +330,7 @@ def test_an_engine_that_fails_beside_a_table_is_said_and_does_not_end_the_servic
         looked = threading.Event()
         probe = engine.probe
         monkeypatch.setattr(engine, "probe", lambda: (probe(), looked.set()))
-        assert looked.wait(20)
+        assert looked.wait(60)
         health = health_of(menny)
         assert (health["http"], health["status"], health["engine"]) == (200, "ok", "failed")
         assert "every batch has failed for" in str(health["reason"])

@@ -215,7 +215,7 @@ class Home:
         return self.store.create_job(request.recipe, request.config(), request.promote).id
 
     def wait_for(self, job_id: int, happened: Callable[[Job], bool]) -> Job:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not happened(job := self.store.get_job(job_id)):
             assert time.monotonic() < deadline, job
             time.sleep(0.01)

@@ -1,7 +1,6 @@
 """A GPU that fails every batch: `/health` says so, and in the end the service gives up."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from tests.in_process import InProcess, in_process
 from tests.inference.test_engine import Broken
 from tests.service import python_path, running_service
+from tests.waiting import eventually
 
 FAILING = """
 import sys
@@ -19,13 +19,6 @@ if "serve" in sys.argv or "serve" in sys.orig_argv:
         raise RuntimeError("the GPU has gone")
     model.ServedModel.answer = answer
 """
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _break(menny: InProcess) -> Broken:

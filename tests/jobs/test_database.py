@@ -2,8 +2,6 @@
 
 import os
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from app.errors import StateUnavailableError, UnreadableRowError
 from app.jobs.database import Database
 from tests.jobs.house import SHIPPED, Home, house, make_weights, version_of, wait_forever
+from tests.waiting import eventually
 from training.weights import save_weights
 
 SCHEMA_1 = Path(__file__).with_name("schema_1.sql").read_text()
@@ -41,13 +40,6 @@ def write_schema_1(state: Path) -> list[str]:
     with closing(sqlite3.connect(state / "menny.sqlite3")) as database:
         database.executescript(f"PRAGMA journal_mode = WAL;\n{script}")
     return versions
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def change(state: Path, *statements: str) -> None:
@@ -101,7 +93,7 @@ def test_a_database_of_schema_3_is_copied_aside_and_gets_room_for_verdicts(tmp_p
         assert home.listed() == [made, SHIPPED]
         home.children.proof = home.children.proof.model_copy(update={"violations": 1})
         home.versions.prove(made)
-        wait_for(lambda: home.versions.get(made).proof is not None)
+        eventually(lambda: home.versions.get(made).proof is not None)
     with closing(sqlite3.connect(tmp_path / "menny.sqlite3.schema-3")) as aside:
         assert aside.execute("PRAGMA user_version").fetchone() == (3,)
     with house(tmp_path) as home:
@@ -168,7 +160,7 @@ def test_a_queued_job_that_makes_no_sense_fails_and_holds_up_no_other(tmp_path: 
         home.store.cancel_job(job_id)
         home.wait_for(job_id, lambda job: job.state.has_ended)
         home.children.in_phase = lambda phase, check: None
-        wait_for(lambda: home.store.find_queued_job() is None)
+        eventually(lambda: home.store.find_queued_job() is None)
         with pytest.raises(UnreadableRowError, match=f"job {job_id + 1} .* config"):
             home.store.get_job(job_id + 1)
         assert home.run_job(3).state == "succeeded"

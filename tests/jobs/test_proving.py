@@ -41,7 +41,7 @@ VIOLATED = PROOF.model_copy(
 
 
 def wait_for(home: Home, happened: Callable[[Version], bool], name: str = "shipped") -> Version:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not happened(version := home.versions.get(name)):
         assert time.monotonic() < deadline, version
         time.sleep(0.01)

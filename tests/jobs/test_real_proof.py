@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -22,6 +21,7 @@ from tests.retraining import (
     retrainable_service,
 )
 from tests.service import Service
+from tests.waiting import eventually
 from training.errors import ProofStoppedError
 from training.proof.answers import load_table, table_path
 from training.proof.check import Findings
@@ -96,13 +96,6 @@ def asked_anew(service: Service) -> dict[str, object]:
     return httpx.get(f"{service.url}/health", timeout=60, trust_env=False).json()
 
 
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.slow  # a service that starts twice, and a process that lists every multiset thrice
 def test_a_proof_whose_service_and_whose_process_are_killed_is_finished_all_the_same(
     tmp_path: Path,
@@ -117,24 +110,24 @@ def test_a_proof_whose_service_and_whose_process_are_killed_is_finished_all_the_
     options = {"MENNY_WEIGHTS": str(weights), "MENNY_PROVE": "auto"}
 
     with retrainable_service(state, **options) as service:
-        until(lambda: chunks.read_bytes().count(b"\n") > before + 1)
+        eventually(lambda: chunks.read_bytes().count(b"\n") > before + 1)
         service.process.kill()
         service.process.wait()
     assert_no_child_is_left(state)
     done = chunks.read_bytes().count(b"\n")
 
     with retrainable_service(state, **options) as service, admin_of(service) as admin:
-        until(lambda: chunks.read_bytes().count(b"\n") > done + 1)
+        eventually(lambda: chunks.read_bytes().count(b"\n") > done + 1)
         (child,) = children_of(state)
         os.kill(child, signal.SIGKILL)
-        until(lambda: (admin.get("/models/shipped").json()["proving"] or {}).get("fault"))
+        eventually(lambda: (admin.get("/models/shipped").json()["proving"] or {}).get("fault"))
         proving = admin.get("/models/shipped").json()["proving"]
         assert "was killed (SIGKILL)" in proving["fault"]
         health = admin.get("/health")
         assert (health.status_code, health.json()["answers"]) == (200, "model")
         assert [service.transform(query)["response"] for query in QUERIES] == expected
         assert admin.post("/models/shipped/prove").status_code == 202
-        until(lambda: asked_anew(service)["answers"] == "table")
+        eventually(lambda: asked_anew(service)["answers"] == "table")
         assert asked_anew(service)["proven"]
         assert [service.transform(query)["response"] for query in QUERIES] == expected
     assert list((state / "staging").iterdir()) == []
@@ -155,7 +148,7 @@ def test_weights_that_break_the_rule_are_refuted_with_a_query_and_go_on_answerin
         weights=weights, state_dir=tmp_path / "state", admin_token=TOKEN, prove="auto"
     ) as menny:
         asked = menny.client.get
-        until(lambda: asked("/health").json()["counter_example"])
+        eventually(lambda: asked("/health").json()["counter_example"])
         health = asked("/health").json()
         query, response = (health["counter_example"][name] for name in ("query", "response"))
         assert (health["status"], health["proven"]) == ("ok", False)
@@ -166,7 +159,7 @@ def test_weights_that_break_the_rule_are_refuted_with_a_query_and_go_on_answerin
             "response": response,
             "model_version": version,
         }
-        until(lambda: asked("/models/shipped", headers=ADMIN).json()["proving"] is None)
+        eventually(lambda: asked("/models/shipped", headers=ADMIN).json()["proving"] is None)
         found = asked("/models/shipped", headers=ADMIN).json()
         assert (found["active"], found["proven"]) == (True, False)
         assert found["proof"]["violations"] > 0

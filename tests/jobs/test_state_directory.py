@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from app.settings import Settings, format_validation_error
 from tests.in_process import in_process
 from tests.jobs.house import SHIPPED, house, wait_forever
 from tests.retraining import ADMIN, TOKEN, assert_state_is_whole, retrainable_service
+from tests.waiting import eventually
 
 
 def _newer_schema(state: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_state_directory_that_is_taken_away_costs_no_answer_and_works_when_it_
                 look()
         home.retraining.reload()
         assert (home.engine.answers, home.engine.fault) == (SHIPPED, None)
-        _wait_until(lambda: "failed, but the database" in caplog.text)
+        eventually(lambda: "failed, but the database" in caplog.text)
         assert not state.exists()  # nothing is written where nobody looks for it
 
         home.children.in_phase = lambda phase, check: None
@@ -175,13 +175,6 @@ def test_after_a_state_directory_was_removed_for_good_a_restart_begins_with_a_ne
         assert home.engine.answers == SHIPPED
         assert home.run_job().state == "succeeded"
     assert_state_is_whole(state)
-
-
-def _wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _assert_only_retraining_is_unavailable(client: httpx.Client, reason: str) -> None:

@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations_with_replacement, permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.waiting import eventually
 from training.dataset import generate_queries
 from training.errors import MissingPackageError, ProofError, ProofStoppedError, WeightsError
 from training.evaluation import Forward
@@ -308,7 +308,7 @@ def verifying(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         text=True,
     ) as process:
         try:
-            wait_until(lambda: kept_chunks(tmp_path))
+            eventually(lambda: kept_chunks(tmp_path))
             yield process
         finally:
             process.kill()
@@ -330,7 +330,7 @@ def test_workers_end_when_their_parent_is_killed(verifying: "subprocess.Popen[st
     assert len(workers) >= 2
     verifying.kill()
     verifying.communicate(timeout=100)  # which waits for the workers' ends of the pipes, too
-    wait_until(lambda: not any(is_running(worker) for worker in workers))
+    eventually(lambda: not any(is_running(worker) for worker in workers))
 
 
 def children_of(pid: int) -> list[int]:
@@ -374,14 +374,6 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(shipped: Weights, tmp_p
 def kept_chunks(cache: Path) -> set[int]:
     lines = [line for path in cache.glob("*/chunks.jsonl") for line in path.read_text().split("\n")]
     return {json.loads(line)["chunk"] for line in lines if line.endswith("}")}
-
-
-def wait_until(happened: Callable[[], object]) -> None:
-    """Wait, three minutes at most: these are three processes that start."""
-    deadline = time.monotonic() + 180
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # --- mutation: a damaged model is caught --------------------------------------------------------

@@ -2,8 +2,7 @@
 
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,16 +12,10 @@ from app.errors import ConflictError, EngineError, StateUnavailableError, Worker
 from app.jobs import peers
 from app.scoreboard import Row, Scoreboard, Worker
 from tests.jobs.house import SHIPPED, Home, house, shipped_copy, version_of, wait_forever
+from tests.waiting import eventually
 from training.weights import SHIPPED_WEIGHTS
 
 ALWAYS_LIVE = 2**62
-
-
-def wait_for(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -162,7 +155,7 @@ def test_a_version_that_became_active_is_served_by_all_though_who_activated_it_f
         homes[0].engine.before_install = fail
         with pytest.raises(EngineError):
             homes[0].versions.activate(made)
-        wait_for(lambda: homes[1].engine.answers == made)
+        eventually(lambda: homes[1].engine.answers == made)
 
 
 def test_a_worker_without_the_database_keeps_others_from_activating_what_it_can_not_know(
@@ -210,7 +203,7 @@ def test_a_worker_that_starts_while_a_version_is_activated_begins_with_the_newer
         other.engine.before_install = goes_on.wait
         activating = threading.Thread(target=one.versions.activate, args=[made], daemon=True)
         activating.start()
-        wait_for(lambda: one.engine.answers == made)
+        eventually(lambda: one.engine.answers == made)
         starting: list[Home] = []
         start = threading.Thread(
             target=lambda: starting.append(Home(tmp_path, worker=workers[2])), daemon=True
@@ -234,7 +227,7 @@ def test_who_waits_for_a_worker_that_does_nothing_any_more_has_it_killed(tmp_pat
         row_of(stopped).beat = 1
         waiting = threading.Thread(target=waits.listed, daemon=True)
         waiting.start()
-        wait_for(lambda: row_of(stopped).pid == 0)
+        eventually(lambda: row_of(stopped).pid == 0)
         goes_on.set()
         changing.join()
         waiting.join()
@@ -255,8 +248,8 @@ def test_a_proof_that_one_worker_is_asked_for_is_told_by_all_and_its_table_taken
         for home in homes:
             home.children.in_phase = lambda phase, check: None
         for home in homes:
-            wait_for(lambda home=home: home.versions.get("shipped").proven)
-            wait_for(lambda home=home: home.engine.has_tables_of == {SHIPPED})
+            eventually(lambda home=home: home.versions.get("shipped").proven)
+            eventually(lambda home=home: home.engine.has_tables_of == {SHIPPED})
         assert sum(home.children.num_proofs for home in homes) == 1
 
 

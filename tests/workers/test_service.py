@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,14 +25,8 @@ from tests.http.wire import stubbed_app
 from tests.in_process import InProcess
 from tests.retraining import ADMIN, LONG, admin_of, put_versions, retrainable_service, start_job
 from tests.service import Service, clean_environment, python_path
+from tests.waiting import eventually
 from tests.workers.test_peers import ALWAYS_LIVE, scoreboard_of
-
-
-def wait_for(happened: Callable[[], object], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def pids_of(service: Service) -> list[int]:
@@ -62,8 +56,8 @@ def metric(service: Service, name: str) -> float:
 def workers(num_workers: int, state: Path, **environment: str) -> Iterator[Service]:
     """All live, and with their model: who loads it keeps others from changing the version."""
     with retrainable_service(state, MENNY_WORKERS=str(num_workers), **environment) as service:
-        wait_for(lambda: service.log.count("and the model") >= num_workers)
-        wait_for(lambda: num_live(service) == num_workers)
+        eventually(lambda: service.log.count("and the model") >= num_workers)
+        eventually(lambda: num_live(service) == num_workers)
         yield service
 
 
@@ -95,7 +89,7 @@ def test_a_job_is_watched_and_cancelled_at_whichever_worker_one_gets(pair: Servi
         assert httpx.post(f"{pair.url}/train", headers=ADMIN).status_code == 409
     assert httpx.delete(f"{pair.url}/train/{job_id}", headers=ADMIN).status_code in {200, 202}
     url = f"{pair.url}/train/{job_id}"
-    wait_for(lambda: httpx.get(url, headers=ADMIN).json()["state"] == "cancelled")
+    eventually(lambda: httpx.get(url, headers=ADMIN).json()["state"] == "cancelled")
 
 
 def test_a_worker_that_is_killed_is_started_again_and_said_in_log_and_metrics(
@@ -104,8 +98,8 @@ def test_a_worker_that_is_killed_is_started_again_and_said_in_log_and_metrics(
     killed = pids_of(pair)[0]
     os.kill(killed, signal.SIGKILL)
     # One that has just died still counts as live, as long as its last heartbeat does.
-    wait_for(lambda: metric(pair, "menny_worker_restarts_total") == 1)
-    wait_for(lambda: len(pids_of(pair)) == 2 and num_live(pair) == 2)
+    eventually(lambda: metric(pair, "menny_worker_restarts_total") == 1)
+    eventually(lambda: len(pids_of(pair)) == 2 and num_live(pair) == 2)
     assert f"(process {killed}) ended with SIGKILL: it is started again" in pair.log
 
 
@@ -120,7 +114,7 @@ def test_when_the_supervisor_is_killed_no_worker_holds_the_port_for_long(tmp_pat
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) != 0
 
-        wait_for(is_free, limit_s=10)
+        eventually(is_free, within_s=30)
         service.stop()
 
 
@@ -238,7 +232,7 @@ async def swap_a_hundred_times(service: Service, versions: list[str]) -> None:
 def test_fifty_kills_under_load_cost_only_what_the_killed_had_in_hand(tmp_path: Path) -> None:
     with workers(4, tmp_path) as service:
         asyncio.run(kill_fifty_times(service))
-        wait_for(lambda: num_live(service) == 4)
+        eventually(lambda: num_live(service) == 4)
         assert metric(service, "menny_worker_restarts_total") == 50
         assert service.stop() == 0
 
@@ -264,7 +258,7 @@ async def kill_fifty_times(service: Service) -> None:
         return sorted({*pids_of(service)} - killed)
 
     for _ in range(50):
-        await asyncio.to_thread(wait_for, lambda: len(rest()) > 1)
+        await asyncio.to_thread(eventually, lambda: len(rest()) > 1)
         pid = rng.choice(rest())
         os.kill(pid, signal.SIGKILL)
         killed.add(pid)
@@ -283,7 +277,7 @@ def test_a_worker_that_is_stopped_is_named_and_nothing_is_switched_until_it_goes
     with workers(4, tmp_path) as service:
         stopped = pids_of(service)[3]
         os.kill(stopped, signal.SIGSTOP)
-        wait_for(lambda: num_live(service) == 3)
+        eventually(lambda: num_live(service) == 3)
         with admin_of(service) as admin:
             refused = admin.post(f"/models/{version}/activate")
             assert refused.status_code == 504
@@ -308,7 +302,7 @@ def test_a_worker_that_stops_while_it_holds_a_change_is_killed_and_another_one_m
             + [f"{service.url}/models/{version}/activate"],
             stdout=subprocess.DEVNULL,
         )
-        wait_for(lambda: is_proposed(tmp_path / "menny.sqlite3"))
+        eventually(lambda: is_proposed(tmp_path / "menny.sqlite3"))
         os.kill(holder, signal.SIGSTOP)
         os.kill(other, signal.SIGCONT)
         with admin_of(service) as admin:
@@ -335,13 +329,13 @@ def test_when_the_worker_that_runs_a_job_is_killed_another_takes_over_within_two
         def state() -> str:
             return str(httpx.get(url, headers=ADMIN).json()["state"])
 
-        wait_for(lambda: state() == "running" and children_of(pids_of(service)))
+        eventually(lambda: state() == "running" and children_of(pids_of(service)))
         (holder,) = children_of(pids_of(service))
         began = time.monotonic()
         os.kill(holder, signal.SIGKILL)
-        wait_for(lambda: state() == "interrupted")
+        eventually(lambda: state() == "interrupted")
         assert time.monotonic() - began < 2 + 1  # and a busy machine
-        wait_for(lambda: num_live(service) == 4)
+        eventually(lambda: num_live(service) == 4)
         with admin_of(service) as admin:
             again = start_job(admin, **LONG)
             admin.delete(f"/train/{again}")
