@@ -39,6 +39,15 @@ class Connection:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def read_until(self, end: bytes) -> bytes:
+        """All that comes until these bytes have; fails if the other side closes before."""
+        data = b""
+        while not data.endswith(end):
+            chunk = self.socket.recv(65536)
+            assert chunk, data
+            data += chunk
+        return data
+
     def read_to_the_end(self) -> bytes:
         """All that comes until the other side closes; fails if it does not."""
         data = b""
