@@ -220,10 +220,11 @@ def test_a_worker_that_starts_while_a_version_is_activated_begins_with_the_newer
 
 def test_who_waits_for_a_worker_that_does_nothing_any_more_has_it_killed(tmp_path: Path) -> None:
     with crew(tmp_path) as (stopped, waits):
-        made, goes_on = stopped.make(1), threading.Event()
-        stopped.engine.before_prepare = goes_on.wait
+        made, holds, goes_on = stopped.make(1), threading.Event(), threading.Event()
+        stopped.engine.before_prepare = lambda: (holds.set(), goes_on.wait())
         changing = threading.Thread(target=stopped.versions.activate, args=[made], daemon=True)
         changing.start()
+        assert holds.wait(60)  # the change, for which the other one has to wait
         row_of(stopped).beat = 1
         waiting = threading.Thread(target=waits.listed, daemon=True)
         waiting.start()
