@@ -38,9 +38,12 @@ def pytest_configure() -> None:
             signal.signal(signum, _do_nothing)
 
 
-DEAR = tuple(
-    f"tests/{dear}"
-    for dear in ("test_static", "training/test_settling", "end_to_end", "jobs", "playground")
+DEAR = (
+    "tests/test_static",
+    "tests/training/test_settling",
+    "tests/end_to_end",
+    "tests/jobs",
+    "tests/playground",
 )
 
 

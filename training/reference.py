@@ -52,7 +52,7 @@ class ReferenceMenny:
         return self._product(name, x) + self._parameters[f"{name}.bias"]
 
     def _product(self, name: str, x: Array) -> Array:
-        """(B, L, W) times the layer's weights: a third faster than B products of L rows."""
+        """Rows (B, L, V or wider) times a layer's weights, in one product, faster than B."""
         rows = x.reshape(-1, x.shape[-1]) @ self._parameters[f"{name}.weight"].T
         return rows.reshape(*x.shape[:-1], -1)
 

@@ -12,6 +12,7 @@ from app.http.server import RESERVED_DESCRIPTORS, room_for_connections
 from tests.http.wire import Wire, serving
 from tests.raw_http import Connection, parsed
 from tests.service import Service, running_service
+from tests.waiting import eventually
 from training.rule import RULE
 
 LIMIT = 20
@@ -71,7 +72,7 @@ def test_those_that_have_not_said_a_word_make_room_after_a_moment(
 ) -> None:
     for _ in range(LIMIT):
         stack.enter_context(Connection(wire))
-    wire.wait_until(lambda: wire.connections == LIMIT)
+    eventually(lambda: wire.connections == LIMIT)
     time.sleep(0.15)
     assert ask_alone(wire) == 200
 
@@ -85,7 +86,7 @@ def test_those_that_do_not_read_make_room_before_those_that_are_slow_to_send(
     deaf = [stack.enter_context(Connection(wire, receive_buffer=4096)) for _ in range(LIMIT // 2)]
     for connection in deaf:
         connection.send(LARGE * 50)
-    wire.wait_until(
+    eventually(
         lambda: (
             sum(c.unsent_since is not None for c in list(wire.server.server_state.connections))
             == 10
@@ -100,9 +101,9 @@ def test_those_that_do_not_read_make_room_before_those_that_are_slow_to_send(
 def test_what_the_kernel_keeps_for_a_client_that_does_not_read_is_bounded(wire: Wire) -> None:
     with Connection(wire, receive_buffer=4096) as connection:
         connection.send(LARGE * 50)
-        wire.wait_until(lambda: wire.connections == 1)
+        eventually(lambda: wire.connections == 1)
         (held,) = wire.server.server_state.connections
-        wire.wait_until(lambda: held.flow.write_paused)
+        eventually(lambda: held.flow.write_paused)
         accepted = held.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2**19
 
@@ -111,7 +112,7 @@ def test_when_all_connections_are_slow_the_slowest_makes_room(wire: Wire, stack:
     slow = [stack.enter_context(Connection(wire)) for _ in range(LIMIT)]
     for connection in slow:
         connection.send(HALF_A_HEAD)
-    wire.wait_until(lambda: wire.connections == LIMIT)
+    eventually(lambda: wire.connections == LIMIT)
     time.sleep(1.2)  # they have had their chance
     for _ in range(5):
         assert ask_alone(wire) == 200
@@ -123,7 +124,7 @@ def test_where_none_can_be_missed_a_new_one_gets_503_at_once_with_a_time_to_come
 ) -> None:
     for _ in range(LIMIT):
         stack.enter_context(Connection(wire)).send(HALF_A_HEAD)
-    wire.wait_until(lambda: wire.connections == LIMIT)
+    eventually(lambda: wire.connections == LIMIT)
     with Connection(wire) as another:
         reply = another.reply()
     assert reply.status == 503

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.inference.model import Answer, Served
 from app.main import create_app
 from app.settings import Settings
 from tests.in_process import InProcess
+from tests.waiting import eventually
 from training.proof.answers import NUM_MULTISETS, AnswerTable
 
 VERSION = "0123456789ab"
@@ -114,15 +115,6 @@ class Wire:
         """How many are open."""
         return len(self.server.server_state.connections)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Wait for something that the server's thread brings about."""
-        event = threading.Event()
-        for _ in range(int(timeout_s / 0.005)):
-            if condition():
-                return
-            event.wait(0.005)
-        raise AssertionError("it did not come about")
-
 
 class _Recorder(logging.Handler):
     def __init__(self) -> None:
@@ -149,7 +141,7 @@ def serving(address: str = "127.0.0.1", **settings: object) -> Iterator[Wire]:
     url = f"http://{host}:{listener.getsockname()[1]}"
     wire = Wire(url, app, server, recorder.records)
     try:
-        wire.wait_until(lambda: server.started)
+        eventually(lambda: server.started)
         yield wire
     finally:
         wire.client.close()

@@ -114,7 +114,7 @@ def test_when_the_supervisor_is_killed_no_worker_holds_the_port_for_long(tmp_pat
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) != 0
 
-        eventually(is_free, within_s=30)
+        eventually(is_free, within_s=10)
         service.stop()
 
 
