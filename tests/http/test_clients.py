@@ -91,12 +91,24 @@ def with_requests_in_chunks(url: str, body: bytes) -> tuple[int, bytes]:
 
 
 def with_aiohttp(url: str, body: bytes) -> tuple[int, bytes]:
+    made: list[socket.socket] = []
+
+    def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        made.append(socket.socket(*address[:3]))
+        return made[-1]
+
     async def post() -> tuple[int, bytes]:
+        connector = aiohttp.TCPConnector(socket_factory=make_socket)
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(connector=connector) as session,
             session.post(url, data=io.BytesIO(body), headers=JSON) as response,
         ):
-            return response.status, await response.read()
+            answer = response.status, await response.read()
+        # What was not sent yet when the answer came keeps the connection open after the session.
+        async with asyncio.timeout(60):
+            while any(each.fileno() != -1 for each in made):  # noqa: ASYNC110 - no event says it
+                await asyncio.sleep(0.01)
+        return answer
 
     return asyncio.run(post())
 
