@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,6 +40,25 @@ def pids_of(service: Service) -> list[int]:
         for pid, parent, state in rows
         if int(parent) == service.process.pid and not state.startswith("Z")
     )
+
+
+def stop(pid: int) -> None:
+    """Have a process do nothing until it is woken; returns when none of its threads does."""
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: states_of_threads(pid) == {"T"})
+
+
+def states_of_threads(pid: int) -> set[str]:
+    """As `ps` has them; where there is no /proc, that of the process."""
+    threads = Path("/proc", str(pid), "task")
+    if threads.is_dir():
+        states = set()
+        for thread in threads.iterdir():
+            with suppress(OSError):  # it has ended meanwhile
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return states
+    command = ["ps", "-p", str(pid), "-o", "stat="]
+    return {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()[:1]}
 
 
 def num_live(service: Service) -> int:
@@ -105,8 +124,8 @@ def test_a_worker_that_is_killed_is_started_again_and_said_in_log_and_metrics(
 
 def test_when_the_supervisor_is_killed_no_worker_holds_the_port_for_long(tmp_path: Path) -> None:
     with workers(2, tmp_path) as service:
-        pids = pids_of(service)
-        os.kill(pids[1], signal.SIGSTOP)  # it can't read that it is left alone, before it is woken
+        stopped = pids_of(service)[1]
+        stop(stopped)  # it can't read that it is left alone, before it is woken
         service.process.kill()
         port = int(service.url.rpartition(":")[2])
 
@@ -114,7 +133,11 @@ def test_when_the_supervisor_is_killed_no_worker_holds_the_port_for_long(tmp_pat
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) != 0
 
-        eventually(is_free, within_s=10)
+        try:
+            eventually(is_free, within_s=10)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGKILL)  # or who reads its log would wait for ever
         service.stop()
 
 
@@ -276,7 +299,7 @@ def test_a_worker_that_is_stopped_is_named_and_nothing_is_switched_until_it_goes
     (version,) = put_versions(tmp_path, 1)
     with workers(4, tmp_path) as service:
         stopped = pids_of(service)[3]
-        os.kill(stopped, signal.SIGSTOP)
+        stop(stopped)
         eventually(lambda: num_live(service) == 3)
         with admin_of(service) as admin:
             refused = admin.post(f"/models/{version}/activate")
@@ -296,14 +319,14 @@ def test_a_worker_that_stops_while_it_holds_a_change_is_killed_and_another_one_m
     (version,) = put_versions(tmp_path, 1)
     with workers(2, tmp_path) as service:
         other, holder = pids_of(service)
-        os.kill(other, signal.SIGSTOP)  # so that the other one gets the request, and waits for it
+        stop(other)  # so that the other one gets the request, and waits for it
         activating = subprocess.Popen(
             ["curl", "-s", "-XPOST", "-H", f"Authorization: {ADMIN['Authorization']}"]
             + [f"{service.url}/models/{version}/activate"],
             stdout=subprocess.DEVNULL,
         )
         eventually(lambda: is_proposed(tmp_path / "menny.sqlite3"))
-        os.kill(holder, signal.SIGSTOP)
+        stop(holder)
         os.kill(other, signal.SIGCONT)
         with admin_of(service) as admin:
             assert admin.post(f"/models/{version}/activate").status_code == 200
