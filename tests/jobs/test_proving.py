@@ -27,6 +27,7 @@ from tests.jobs.house import (
     house,
     wait_forever,
 )
+from tests.waiting import eventually
 from training.errors import WeightsError
 from training.proof.check import CounterExample
 from training.weights import SHIPPED_WEIGHTS
@@ -95,8 +96,8 @@ def test_a_version_that_is_promoted_is_proven_and_a_long_proof_is_warned_of(
 def test_a_violation_is_said_with_its_query_and_changes_nothing_of_what_serves(
     tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with house(tmp_path / "state", weights=weights, prove="auto") as home:
-        home.children.proof = VIOLATED
+    children = ScriptedChildren(proof=VIOLATED)
+    with house(tmp_path / "state", weights=weights, prove="auto", children=children) as home:
         version = wait_for(home, has_a_verdict)
         assert not version.proven
         assert version.proof is not None
@@ -109,8 +110,9 @@ def test_a_violation_is_said_with_its_query_and_changes_nothing_of_what_serves(
 
 
 def test_a_proof_makes_way_for_a_job_and_goes_on_after_it(tmp_path: Path, weights: Path) -> None:
-    with house(tmp_path / "state", weights=weights, prove="auto") as home:
-        home.children.in_phase = wait_forever("proving")
+    children = ScriptedChildren(wait_forever("proving"))
+    with house(tmp_path / "state", weights=weights, prove="auto", children=children) as home:
+        eventually(lambda: children.num_proofs == 1)
         proving = wait_for(home, lambda version: version.proving is not None).proving
         assert proving is not None
         assert proving.fault is None
@@ -119,15 +121,15 @@ def test_a_proof_makes_way_for_a_job_and_goes_on_after_it(tmp_path: Path, weight
         home.children.in_phase = lambda phase, check: None
         home.wait_for(job_id, lambda job: job.state == "succeeded")
         assert wait_for(home, has_a_verdict).proven
-        assert home.children.num_proofs == 2
+        assert children.num_proofs == 2
 
 
 def test_the_end_of_the_service_does_not_wait_for_a_proof(
     tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with house(tmp_path / "state", weights=weights, prove="auto") as home:
-        home.children.in_phase = wait_forever("proving")
-        wait_for(home, lambda version: version.proving is not None)
+    children = ScriptedChildren(wait_forever("proving"))
+    with house(tmp_path / "state", weights=weights, prove="auto", children=children):
+        eventually(lambda: children.num_proofs == 1)
     assert "does not end" not in caplog.text
     with house(tmp_path / "state", weights=weights, prove="auto") as home:
         assert wait_for(home, has_a_verdict).proven
@@ -164,8 +166,7 @@ def test_a_proof_that_fails_is_said_and_done_again_later_or_on_request(
             raise WeightsError(f"can't write {tmp_path}/state/staging/x: No space left on device")
 
     state = tmp_path / "state"
-    with house(state, weights=weights, prove="auto") as home:
-        home.children.in_phase = fail
+    with house(state, weights=weights, prove="auto", children=ScriptedChildren(fail)) as home:
         proving = wait_for(home, lambda version: bool(version.proving and version.proving.fault))
         assert proving.proving is not None
         assert proving.proving.fault == "can't write staging/x: No space left on device"
