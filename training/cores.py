@@ -6,7 +6,6 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
-_NO_LIMIT = 2**30
 
 
 def num_cores() -> int:
@@ -14,7 +13,7 @@ def num_cores() -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    return min(cores, math.ceil(_quota()))
+    return math.ceil(min(cores, _quota()))
 
 
 def _quota() -> float:
@@ -25,7 +24,7 @@ def _quota() -> float:
     try:
         lines = OWN_CGROUP.read_text().splitlines()
     except OSError:  # no Linux
-        return _NO_LIMIT
+        return math.inf
     own = next((line[3:] for line in lines if line.startswith("0::")), "/")
     folder = CGROUPS / own.lstrip("/")
     return min(_limit(each) for each in (folder, *folder.parents))
@@ -36,4 +35,4 @@ def _limit(cgroup: Path) -> float:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return max(int(quota) / int(period), 1)
     except (OSError, ValueError, ZeroDivisionError):  # there is none; "max"
-        return _NO_LIMIT
+        return math.inf
