@@ -1,22 +1,21 @@
 """What Menny looks at: her attention weights for one query, as `POST /explain` shows them.
 
-`mx.fast.scaled_dot_product_attention` keeps its weights to itself. So the plain `training.model` is
-built once more with the served parameters, and each of its attention layers is wrapped in one that
-computes the same formula (Vaswani et al., 2017, section 3.2) step by step and writes the weights
-down: softmax(Q K^T / sqrt(D)) V. All else is the model's own code.
+`mx.fast.scaled_dot_product_attention` keeps its weights to itself. So each attention layer of a
+plain `training.model` is wrapped in one that computes the same formula (Vaswani et al., 2017,
+section 3.2) step by step and writes the weights down: softmax(Q K^T / sqrt(D)) V. All else is the
+model's own code.
 
 Shapes: L positions, V letters, H heads, D = V / H dimensions each.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from training.backend import mx, nn
-from training.model import build_model
+from training.model import Menny
 from training.settling import canonical_order
 from training.vocabulary import Letters, one_hot
 
@@ -41,14 +40,14 @@ class Explanation:
 
 
 class Explainer:
-    """A second copy of a model, which keeps its attention weights.
+    """A model that keeps its attention weights; it takes `model` over, for nobody else's use.
 
     Must be built and called on the thread that owns MLX.
     """
 
-    def __init__(self, parameters: Mapping[str, Array]) -> None:
-        self._model = build_model(parameters)
-        transformer = self._model.transformer
+    def __init__(self, model: Menny) -> None:
+        self._model = model
+        transformer = model.transformer
         self._encoder: list[mx.array] = []
         self._decoder: list[mx.array] = []
         self._cross: list[mx.array] = []

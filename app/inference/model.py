@@ -28,7 +28,7 @@ from training.dataset import generate_queries
 from training.evaluation import Forward
 from training.graph import FusedMenny
 from training.mlx_graph import MlxMenny
-from training.model import build_model
+from training.model import Menny, build_model
 from training.proof.answers import AnswerTable
 from training.settling import Settler
 from training.trainer import forward_of
@@ -81,10 +81,12 @@ class ServedModel:
         self.max_batch = max_batch
         self._sizes = [*(size for size in BATCH_SIZES if size < max_batch), max_batch]
         probes = generate_queries(NUM_PROBES, np.random.default_rng(0))
+        plain = build_model(weights.parameters)
         with np.errstate(all="ignore"):  # what overflows is refused
-            self._forward, self.backend = _choose_forward(weights, probes, device)
+            self._forward, self.backend = _choose_forward(weights, plain, probes, device)
             self._settler = Settler(weights.parameters, self._forward, probes, self._sizes)
-        self._explain = Explainer(weights.parameters)
+        is_serving = self.backend.arrays == "plain"
+        self._explain = Explainer(build_model(weights.parameters) if is_serving else plain)
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Answer up to `max_batch` prompts, in order; equal queries are computed once."""
@@ -142,13 +144,15 @@ class Served:
     """`None` while it is being built, and if it can't be."""
 
 
-def _choose_forward(weights: Weights, probes: Letters, device: Device) -> tuple[Forward, Backend]:
+def _choose_forward(
+    weights: Weights, model: Menny, probes: Letters, device: Device
+) -> tuple[Forward, Backend]:
     """The fastest fused graph that agrees with the plain model on the probes, else that model.
 
     MLX's arrays, on the device that MLX uses here, compete with NumPy's on the CPU; the choice
     can't change an answer. `gpu` asks for the GPU, whichever is faster.
     """
-    plain = forward_of(build_model(weights.parameters))
+    plain = forward_of(model)
     expected = plain(probes)
     mlx_device = str(mx.default_device().type).removeprefix("DeviceType.")
     graphs: list[tuple[Forward, Backend]] = [
@@ -173,7 +177,7 @@ def _choose_forward(weights: Weights, probes: Letters, device: Device) -> tuple[
 
 
 def _seconds(forward: Forward, probes: Letters) -> float:
-    """What a single query and a full batch take together, the best of five."""
+    """What a single query and a full batch take together, the best of three."""
 
     def once() -> float:
         begin = time.perf_counter()
@@ -181,4 +185,4 @@ def _seconds(forward: Forward, probes: Letters) -> float:
         forward(probes)
         return time.perf_counter() - begin
 
-    return min(once() for _ in range(5))
+    return min(once() for _ in range(3))

@@ -49,7 +49,7 @@ def test_the_explained_pass_ends_with_the_served_logits(model: ServedModel, quer
 def test_every_row_of_attention_sums_to_1_in_all_layers_and_heads(
     restless: dict[str, np.ndarray],
 ) -> None:
-    explanation = Explainer(restless)(encode_batch([RULE.example])[0])
+    explanation = Explainer(build_model(restless))(encode_batch([RULE.example])[0])
     for weights in (explanation.encoder, explanation.decoder, explanation.cross):
         assert weights.shape == (NUM_LAYERS, NUM_HEADS, MAX_QUERY_LENGTH, MAX_QUERY_LENGTH)
         assert weights.std() > 0.005
@@ -57,7 +57,7 @@ def test_every_row_of_attention_sums_to_1_in_all_layers_and_heads(
 
 
 def test_keeping_the_weights_changes_nothing_else(restless: dict[str, np.ndarray]) -> None:
-    explain, plain = Explainer(restless), forward_of(build_model(restless))
+    explain, plain = Explainer(build_model(restless)), forward_of(build_model(restless))
     for query in QUERIES:
         letters = encode_batch([query])
         np.testing.assert_allclose(
@@ -70,7 +70,7 @@ def test_the_weights_are_those_of_the_formula_computed_by_hand(
 ) -> None:
     """The first layers, whose inputs are the letters themselves, in NumPy and float64."""
     letters = encode_batch([RULE.alphabet[0] + RULE.alphabet[2]])[0]  # the canonical form: as it is
-    explanation, width = Explainer(restless)(letters), VOCABULARY_SIZE // NUM_HEADS
+    explanation, width = Explainer(build_model(restless))(letters), VOCABULARY_SIZE // NUM_HEADS
     for attention, found in [
         ("encoder.layers.0.attention", explanation.encoder),
         ("decoder.layers.0.self_attention", explanation.decoder),
@@ -108,7 +108,7 @@ def test_explanations_and_answers_share_a_batch(model: ServedModel) -> None:
 
 
 def test_nothing_is_kept_from_one_query_to_the_next(weights: Weights) -> None:
-    explain = Explainer(weights.parameters)
+    explain = Explainer(build_model(weights.parameters))
     before = mx.get_active_memory()
     for _ in range(5):
         explain(encode_batch([RULE.example])[0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.inference.decoding import Prompt, top_k
 from app.inference.model import BATCH_SIZES, ServedModel
-from training.architecture import Parameters
+from training.architecture import NUM_LAYERS, Parameters
 from training.config import Device
 from training.dataset import generate_queries
 from training.evaluation import BEST_NLL, Forward
@@ -115,6 +115,9 @@ def test_where_the_fused_graph_is_off_the_plain_model_serves_and_a_warning_says_
     assert model.backend.arrays == "plain"
     assert "the slower plain model serves" in caplog.text
     assert model.answer([Prompt(RULE.example)])[0].model_version == weights.version
+    explanation = model.answer([Prompt(RULE.example, explain=True)])[0].explanation
+    assert explanation is not None  # of a model of its own, which has answered nothing else
+    assert len(explanation.encoder) == NUM_LAYERS
 
 
 @pytest.mark.parametrize(
