@@ -13,6 +13,9 @@ import numpy as np
 from tests.service import Service, running_service
 from training.weights import SHIPPED_WEIGHTS, card_path, load_weights, save_weights
 
+POLL_S = 0.1
+"""Each look costs the service, or `ps`, some milliseconds that the tests beside this one need."""
+
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - it guards nothing
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -84,7 +87,7 @@ def wait_for(
     deadline = time.monotonic() + timeout_s
     while not happened(job := job_of(admin, job_id)):
         assert time.monotonic() < deadline, job
-        time.sleep(0.02)
+        time.sleep(POLL_S)
     return job
 
 
@@ -113,7 +116,7 @@ def assert_no_child_is_left(state: Path, within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while children := children_of(state):
         assert time.monotonic() < deadline, f"orphans: {children}"
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
 def assert_state_is_whole(state: Path) -> None:

@@ -58,7 +58,7 @@ class Service:
     def wait_for_model(self) -> None:
         """A table answers before the model is there."""
         while self.client.get("/health").json().get("engine") == "starting":
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-POLL_S = 0.01
+POLL_S = 0.05
 
 
 def eventually(happened: Callable[[], object], within_s: float = 120) -> None:
