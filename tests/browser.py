@@ -12,14 +12,14 @@ CHROMIUM = find_chromium()
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
+def open_browser(*arguments: str) -> Iterator[Browser]:
     """Chromium without a window; the test is skipped where there is none."""
     if CHROMIUM is None:
         pytest.skip("no chromium here: `menny doctor` says how to get one")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", *arguments],
         )
         yield browser
         browser.close()

@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser import CHROMIUM
+from tests.browser import open_browser
 from tests.retraining import TOKEN, admin_of, retrainable_service
 from tests.service import Service
 
@@ -106,25 +106,20 @@ def site_elsewhere() -> Iterator[int]:
             thread.join()
 
 
-def what_a_page_reaches(page_url: str, service_url: str, token: str) -> list[list[str]]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH (on Debian: apt install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
-            ],
-        )
-        try:
-            page = browser.new_page()
-            page.goto(page_url)
-            reached: list[list[str]] = page.evaluate(ATTACK, [service_url, token])
-        finally:
-            browser.close()
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as opened:
+        yield opened
+
+
+def what_a_page_reaches(
+    browser: Browser, page_url: str, service_url: str, token: str
+) -> list[list[str]]:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(page_url)
+    reached: list[list[str]] = page.evaluate(ATTACK, [service_url, token])
+    context.close()
     return reached
 
 
@@ -138,29 +133,31 @@ def assert_nothing_has_happened(service: Service) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", REBOUND])
 def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action_in_a_browser(
-    attacked: Service, name: str
+    attacked: Service, browser: Browser, name: str
 ) -> None:
     with site_elsewhere() as port:
         # Even with the right token, which no page has.
-        reached = what_a_page_reaches(f"http://{name}:{port}/", attacked.url, TOKEN)
+        reached = what_a_page_reaches(browser, f"http://{name}:{port}/", attacked.url, TOKEN)
     assert reached == []
     assert_nothing_has_happened(attacked)
 
 
 def test_nothing_a_web_page_elsewhere_can_do_reaches_an_admin_action_by_dns_rebinding(
-    attacked: Service,
+    attacked: Service, browser: Browser
 ) -> None:
     rebound = f"http://{REBOUND}:{urlsplit(attacked.url).port}"
     # To the browser this page and the service are one origin: nothing is hidden from it.
-    reached = what_a_page_reaches(f"{rebound}/health", rebound, TOKEN)
+    reached = what_a_page_reaches(browser, f"{rebound}/health", rebound, TOKEN)
     assert reached == []
     assert_nothing_has_happened(attacked)
 
 
-def test_the_attack_succeeds_where_the_page_is_the_services_own(tmp_path: Path) -> None:
+def test_the_attack_succeeds_where_the_page_is_the_services_own(
+    tmp_path: Path, browser: Browser
+) -> None:
     """So the tests above would notice if a defence were gone."""
     with retrainable_service(tmp_path, MENNY_TRAINING_TIMEOUT_S="1") as service:
-        reached = what_a_page_reaches(f"{service.url}/docs", service.url, TOKEN)
+        reached = what_a_page_reaches(browser, f"{service.url}/docs", service.url, TOKEN)
         assert ["POST", "/train", "cors"] in reached
         assert ["GET", "/models", "cors"] in reached
         with admin_of(service) as admin:

@@ -1,26 +1,34 @@
 """One browser for all page tests; for each test a page of its own, which must stay without errors.
 
+Pages share a context, and with it a process and what it has compiled: a context for each would cost
+twice the time. They don't share a session, where the page keeps the token.
+
 The browser is closed as soon as a worker leaves this folder, for as long as Playwright runs there
 can be no other event loop on its thread.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize, expect
 
 from tests.browser import Watch, open_browser
 
 TIMEOUT_MS = 30_000
 """Only ever waited for on a machine that is busy with much else."""
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def context() -> Iterator[BrowserContext]:
     expect.set_options(timeout=TIMEOUT_MS)
-    with open_browser() as opened:
-        yield opened
+    with open_browser() as browser:
+        context = browser.new_context()
+        context.set_default_timeout(TIMEOUT_MS)
+        context.new_page()  # as long as there is a page, its process stays
+        yield context
     expect.set_options(timeout=None)
 
 
@@ -62,15 +70,19 @@ OpenPlayground = Callable[..., Playground]
 
 
 @pytest.fixture
-def open_playground(browser: Browser) -> Iterator[OpenPlayground]:
-    """Opens the page of a service; at the end, nothing may have gone elsewhere or wrong."""
+def open_playground(context: BrowserContext) -> Iterator[OpenPlayground]:
+    """Opens the page of a service; at the end, nothing may have gone elsewhere or wrong.
+
+    `media` are options of Playwright's `emulate_media`.
+    """
     opened: list[Playground] = []
 
-    def open_page(url: str, view: str = "", **context: object) -> Playground:
-        page = browser.new_context(
-            **({"viewport": {"width": 1280, "height": 900}} | context)
-        ).new_page()
-        page.set_default_timeout(TIMEOUT_MS)
+    def open_page(
+        url: str, view: str = "", viewport: ViewportSize = DESKTOP, **media: Any
+    ) -> Playground:
+        page = context.new_page()
+        page.set_viewport_size(viewport)
+        page.emulate_media(**media)
         playground = Playground(page, Watch(page), url)
         opened.append(playground)
         playground.open(view)
@@ -80,6 +92,6 @@ def open_playground(browser: Browser) -> Iterator[OpenPlayground]:
     for playground in opened:
         foreign = playground.watch.foreign_requests(playground.url)
         errors = playground.watch.unexpected_errors()
-        playground.page.context.close()
+        playground.page.close()
         assert foreign == []
         assert errors == []

@@ -28,4 +28,4 @@ def test_the_page_says_that_the_service_is_gone_and_goes_on_when_it_is_back(
         assert service.url == url
         playground.expect_answer("Gone", str(service.transform("Gone")["response"]))  # by itself
         expect(playground.page.locator("#heatmap td[tabindex]").first).not_to_be_empty()
-        playground.page.context.close()
+        playground.page.close()
