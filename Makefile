@@ -15,17 +15,19 @@ help:  ## show what can be made
 serve: .venv/.serve  ## install if need be, then serve on http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/menny serve --host $(HOST) --port $(PORT)
 
-# One worker more than there are cores, for tests wait as well; what shares a server or a browser
-# stays on one worker (tests/conftest.py).
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# More workers than there are cores, for tests wait as well, the slow ones less; what shares a server
+# or a browser stays on one worker (tests/conftest.py).
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell expr $(CORES) + 2)
 PYTEST = $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: .venv/.dev  ## install if need be, then run every check (lint, types, tests; build/tests.xml)
 	@$(PYTEST)
 
+test-all: WORKERS = $(shell expr $(CORES) + 1)
 test-all: .venv/.dev  ## the checks that take minutes as well, then `make test`
 	@$(PYTEST) -m slow --timeout 1200 --junit-xml=build/tests-slow.xml
-	@$(PYTEST)
+	@$(MAKE) --no-print-directory test
 
 lint: .venv/.dev  ## ruff, mypy, hadolint and the directions of imports, without the tests
 	@$(PYTEST) tests/test_static.py
