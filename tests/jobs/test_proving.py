@@ -118,7 +118,7 @@ def test_a_proof_makes_way_for_a_job_and_goes_on_after_it(tmp_path: Path, weight
         assert proving.fault is None
         job_id = home.start_job()
         home.wait_for(job_id, lambda job: job.state != "queued")
-        home.children.in_phase = lambda phase, check: None
+        children.in_phase = lambda phase, check: None
         home.wait_for(job_id, lambda job: job.state == "succeeded")
         assert wait_for(home, has_a_verdict).proven
         assert children.num_proofs == 2
